@@ -1,0 +1,31 @@
+"""What can be checked before a run's folder is made: the model's name and every row of the data."""
+
+from __future__ import annotations
+
+from tunesmith.core.errors import Fault, UserError
+from tunesmith.data.pipeline import load_data
+from tunesmith.models.source import locate
+from tunesmith.recipe import Recipe
+
+
+def check_before_run(recipe: Recipe) -> None:
+    """Raise the faults of model name and data together, so that no folder is made in vain."""
+    errors: list[UserError] = []
+    for check in (_check_model, _check_data):
+        try:
+            check(recipe)
+        except UserError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        faults: list[Fault] = [fault for error in errors for fault in error.faults]
+        raise UserError(faults)
+
+
+def _check_model(recipe: Recipe) -> None:
+    locate(recipe.model.source, recipe.model.revision)
+
+
+def _check_data(recipe: Recipe) -> None:
+    load_data(recipe.data, recipe.task.type)

@@ -1,0 +1,1 @@
+"""What every layer may use: errors, events, the run folder, hardware facts. Imports no torch."""

@@ -1,0 +1,271 @@
+"""A run's folder: the contract between a run and everything else.
+
+One class that names the files, and the two functions that read and replace its JSON files. A JSON
+file is replaced by rename, so that a reader never sees half of one, whatever happens to the writer.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import orjson
+import psutil
+
+from tunesmith.core.errors import Fault, MachineError, RunError, TunesmithError, UserError
+
+RunStatus = Literal["created", "running", "stopped", "succeeded", "failed"]
+Control = Literal["pause", "cancel"]
+
+# A process cannot have written a heartbeat before it existed; clocks of the two differ by ticks.
+CLOCK_TOLERANCE_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """What `state.json` holds. `heartbeat` is the unix time of the last sign of life."""
+
+    status: RunStatus
+    pid: int | None
+    heartbeat: float
+    step: int
+    total_steps: int | None
+    message: str = ""
+    error_code: str = ""
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The paths of one run. Make one with `create` (refuses what exists) or `open`."""
+
+    path: Path
+
+    @staticmethod
+    def create(path: str | os.PathLike[str]) -> RunDir:
+        """Make the folder and its parents; an existing one that is not empty is refused."""
+        run_dir = RunDir(Path(path).expanduser().absolute())
+        _refuse_existing(run_dir)
+        try:
+            run_dir.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _cannot_make(run_dir.path, error) from error
+        return run_dir
+
+    @staticmethod
+    def open(path: str | os.PathLike[str]) -> RunDir:
+        """The run folder that is there already."""
+        run_dir = RunDir(Path(path).expanduser().absolute())
+        if not run_dir.resolved_json.is_file():
+            raise _not_a_run(run_dir)
+        return run_dir
+
+    @property
+    def recipe_yaml(self) -> Path:
+        """The recipe as it was given."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def resolved_json(self) -> Path:
+        """The complete recipe with the origin of every value."""
+        return self.path / "resolved.json"
+
+    @property
+    def environment_json(self) -> Path:
+        """Versions, device, seeds, hashes of data and base model."""
+        return self.path / "environment.json"
+
+    @property
+    def plan_json(self) -> Path:
+        """What the run will take."""
+        return self.path / "plan.json"
+
+    @property
+    def events_jsonl(self) -> Path:
+        """Everything that happened, one object a line."""
+        return self.path / "events.jsonl"
+
+    @property
+    def state_json(self) -> Path:
+        """Where the run stands now."""
+        return self.path / "state.json"
+
+    @property
+    def control(self) -> Path:
+        """The file by which a run is asked to pause or cancel."""
+        return self.path / "control"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of `step-N` folders."""
+        return self.path / "checkpoints"
+
+    @property
+    def final(self) -> Path:
+        """The adapter or the weights, tokenizer and chat template."""
+        return self.path / "final"
+
+    @property
+    def evaluation_json(self) -> Path:
+        """Losses, metrics and answers before and after."""
+        return self.path / "evaluation.json"
+
+    @property
+    def result_json(self) -> Path:
+        """The numbers of the finished run."""
+        return self.path / "result.json"
+
+    @property
+    def report_md(self) -> Path:
+        """The report as Markdown."""
+        return self.path / "report.md"
+
+    @property
+    def report_html(self) -> Path:
+        """The report as one self-contained page."""
+        return self.path / "report.html"
+
+    @property
+    def log(self) -> Path:
+        """What the run's process wrote to its standard output and error."""
+        return self.path / "log.txt"
+
+    def write_state(self, state: RunState) -> None:
+        """Replace `state.json`."""
+        write_json(self.state_json, asdict(state))
+
+    def read_state(self) -> RunState | None:
+        """The last state, or None when the run has not written one."""
+        if not self.state_json.exists():
+            return None
+        values = cast(dict[str, Any], read_json(self.state_json))
+        known = {field.name for field in fields(RunState)}
+        return RunState(**{key: value for key, value in values.items() if key in known})
+
+    def read_control(self) -> Control | None:
+        """What the run is asked to do, if anything; other words in the file are no request."""
+        try:
+            word = self.control.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return None
+        return word if word in ("pause", "cancel") else None
+
+
+def write_json(path: Path, value: object) -> None:
+    """Replace `path` by `value` as JSON."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+    write_bytes(path, orjson.dumps(value, option=options))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`: a temporary file beside it, flushed, then renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise disk_error(path, error) from error
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; one that is missing or broken is a fault that names it."""
+    try:
+        return orjson.loads(path.read_bytes())
+    except OSError as error:
+        fix = "check that the run folder is complete and readable"
+        raise UserError(Fault(found=_reason(error), where=str(path), fix=fix)) from error
+    except orjson.JSONDecodeError as error:
+        fix = "the file was changed or damaged: restore it, or start a new run"
+        raise UserError(Fault(found=f"no valid JSON: {error}", where=str(path), fix=fix)) from error
+
+
+def is_alive(state: RunState) -> bool:
+    """Whether the process that wrote `state` still runs (its number may have a new owner)."""
+    if state.pid is None:
+        return False
+    try:
+        process = psutil.Process(state.pid)
+        started = process.create_time()
+        ended = process.status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+    return not ended and started <= state.heartbeat + CLOCK_TOLERANCE_S
+
+
+def describe_status(state: RunState | None) -> str:
+    """The status for people: a running state whose process is gone is "interrupted"."""
+    if state is None:
+        return "not started"
+    if state.status == "running" and not is_alive(state):
+        return "interrupted"
+    return state.status
+
+
+def disk_error(path: Path, error: OSError) -> TunesmithError:
+    """The error for a write that failed; a full disk has the code `no_space`."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        fix = "check the folder's permissions and that its disk is mounted for writing"
+        return RunError(Fault(found=_reason(error), where=str(path), fix=fix), code="cannot_write")
+    free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
+    found = f"the disk is full: {free:,} bytes are free, writing needs more"
+    fix = "free some space and resume, or use --run-dir on another disk"
+    return RunError(Fault(found=found, where=str(path), fix=fix), code="no_space")
+
+
+def _refuse_existing(run_dir: RunDir) -> None:
+    path = run_dir.path
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if not path.exists():
+        return
+    if run_dir.resolved_json.is_file():
+        found = f"a run folder that exists already (status: {_safe_status(run_dir)})"
+        fix = "continue it with --resume, or name another folder with --run-dir"
+    elif path.is_dir():
+        found = "a folder that is not empty and is not a run"
+        fix = "name a new or an empty folder with --run-dir"
+    else:
+        found = "a file, where the run's folder should be"
+        fix = "name another folder with --run-dir"
+    raise MachineError(Fault(found=found, where=str(path), fix=fix), code="run_exists")
+
+
+def _safe_status(run_dir: RunDir) -> str:
+    try:
+        return describe_status(run_dir.read_state())
+    except (UserError, TypeError):
+        return "unknown"
+
+
+def _not_a_run(run_dir: RunDir) -> UserError:
+    path = run_dir.path
+    if not path.exists():
+        found, fix = "no such folder", "list the runs with: tunesmith runs list"
+    elif path.is_dir():
+        inner = [child.parent.name for child in sorted(path.glob("*/resolved.json"))]
+        found = "no run in this folder: it has no resolved.json"
+        fix = "name the run's own folder" + (f", e.g. {path / inner[-1]}" if inner else "")
+    else:
+        found, fix = "a file, not a run folder", "name the folder that the run was written to"
+    return UserError(Fault(found=found, where=str(path), fix=fix), code="no_such_run")
+
+
+def _cannot_make(path: Path, error: OSError) -> TunesmithError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return disk_error(path, error)
+    fix = "name a folder that you may write to with --run-dir"
+    fault = Fault(
+        found=f"the run folder cannot be made: {_reason(error)}", where=str(path), fix=fix
+    )
+    return MachineError(fault)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()

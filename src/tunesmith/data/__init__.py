@@ -1,0 +1,10 @@
+"""From a file to a batch, one stage a file.
+
+    rows -> formats -> conversation    a line becomes a sample (json_text, fields, messages read it)
+    validate                           every fault of a file, before any model is loaded
+    tokenizer -> template -> mask -> render    a sample becomes tokens and weights
+    split, pack, collate               sides, steps, tensors
+
+`pipeline` ties them together; `stats` and `show` describe what came out. Only `collate` imports
+torch, only `tokenizer` imports transformers.
+"""

@@ -1,0 +1,1 @@
+"""Evaluation: what a model was before training and what it is after."""

@@ -1,0 +1,100 @@
+"""Answers to held-out rows, and their scores: the side-by-side part of an evaluation.
+
+Which rows are asked depends on the number of rows only, so before and after are asked the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from tunesmith.evaluation.held_out import HeldOut
+from tunesmith.evaluation.scorers import Score, exact_match, json_match
+from tunesmith.inference.engine import Engine
+from tunesmith.recipe.evaluation import EvaluationPart, Metric
+from tunesmith.tasks.question import Question
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One held-out row: what was asked, what was wanted, what the model said."""
+
+    row_id: str
+    prompt: str
+    reference: str
+    text: str
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Indices of held-out rows: `shown` side by side, `scored` by the metrics."""
+
+    shown: tuple[int, ...]
+    scored: tuple[int, ...]
+
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """The rows that are to be answered, each once."""
+        return tuple(sorted({*self.shown, *self.scored}))
+
+
+def choose_rows(num_rows: int, part: EvaluationPart) -> Chosen:
+    """Rows spread evenly over the held-out rows, which may be sorted in some way."""
+    needs_answers = any(metric != "token-accuracy" for metric in part.metrics)
+    wanted = num_rows if part.metric_rows is None else part.metric_rows
+    scored = _spread(range(num_rows), wanted) if needs_answers else ()
+    # The shown rows are scored ones where that is enough: fewer answers to wait for.
+    among = scored if len(scored) >= part.prompts else range(num_rows)
+    return Chosen(shown=_spread(among, part.prompts), scored=scored)
+
+
+def answer_questions(
+    engine: Engine, questions: Sequence[Question], *, max_new_tokens: int
+) -> list[Answer]:
+    """Ask the model each question, greedily."""
+    prompts = [question.tokens for question in questions]
+    generated = engine.generate(prompts, max_new_tokens=max_new_tokens)
+    return [
+        Answer(
+            row_id=question.row_id,
+            prompt=question.prompt,
+            reference=question.reference,
+            text=engine.decode(one.tokens),
+            finish_reason=one.finish_reason,
+        )
+        for question, one in zip(questions, generated, strict=True)
+    ]
+
+
+def score_answers(
+    metrics: Sequence[Metric], answers: Sequence[Answer], held_out: HeldOut | None
+) -> dict[str, Score]:
+    """Every metric for which there is something to score."""
+    scores = {metric: _score(metric, answers, held_out) for metric in metrics}
+    return {metric: score for metric, score in scores.items() if score.rows}
+
+
+def _score(metric: Metric, answers: Sequence[Answer], held_out: HeldOut | None) -> Score:
+    texts = [answer.text for answer in answers]
+    references = [answer.reference for answer in answers]
+    match metric:
+        case "exact-match":
+            return exact_match(texts, references)
+        case "json-match":
+            return json_match(texts, references)
+        case "token-accuracy":
+            # No interval: the tokens of a row depend on each other.
+            if held_out is None:
+                return Score(0.0, 0)
+            details: Mapping[str, float] = {"tokens": held_out.tokens}
+            return Score(held_out.token_accuracy, held_out.rows, details=details)
+        case _:
+            assert_never(metric)
+
+
+def _spread(rows: Sequence[int], wanted: int) -> tuple[int, ...]:
+    if wanted >= len(rows):
+        return tuple(rows)
+    return tuple(rows[index * len(rows) // wanted] for index in range(wanted))

@@ -1,0 +1,131 @@
+"""From what a user names to a model that answers: a run, a checkpoint, an adapter, or a model.
+
+runs/desk                       the base model of its recipe, with what final/ holds
+runs/desk/checkpoints/step-40   the same base, with what was trained up to step 40
+an adapter's folder             the base that adapter_config.json names, with the adapter
+anything else                   a model: a catalogue name, a folder, a GGUF file, a hub id
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch
+import torch
+
+from tunesmith.core.errors import Fault, ModelError
+from tunesmith.core.run_dir import RunDir, read_json
+from tunesmith.data.tokenizer import Tokenizer, load_tokenizer
+from tunesmith.methods.adapter_files import CONFIG_FILE, read_adapter
+from tunesmith.methods.attach import load_adapter
+from tunesmith.methods.select import apply_method
+from tunesmith.models.load import choose_dtype, load_model
+from tunesmith.models.prepare import prepare_model
+from tunesmith.recipe.load import recipe_from_resolved
+from tunesmith.recipe.model import ModelPart
+from tunesmith.recipe.recipe import Recipe
+
+CHECKPOINT_WEIGHTS = "trained.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model that answers. `system` is the message that its training put before conversations."""
+
+    name: str
+    base: str
+    model: Any
+    tokenizer: Tokenizer
+    task: Literal["chat", "completion"]
+    system: str | None = None
+
+
+def load(what: str) -> Loaded:
+    """Load what `what` names; a ModelError says what is wrong with it."""
+    path = Path(what).expanduser().absolute()
+    if (path / "resolved.json").is_file():
+        return _load_run(what, RunDir(path))
+    if path.name == "final" and (path.parent / "resolved.json").is_file():
+        return _load_run(what, RunDir(path.parent))
+    if (path / CHECKPOINT_WEIGHTS).is_file():
+        return _load_checkpoint(what, path)
+    if (path / CONFIG_FILE).is_file():
+        return _load_adapter(what, path)
+    return _load_model(what, ModelPart(source=what))
+
+
+def _load_run(what: str, run_dir: RunDir) -> Loaded:
+    recipe = recipe_from_resolved(run_dir.resolved_json)
+    final = run_dir.final
+    if (final / CONFIG_FILE).is_file():
+        loaded = _load_base(what, recipe)
+        load_adapter(loaded.model, final)
+        return loaded
+    if (final / "config.json").is_file():
+        part = recipe.model.model_copy(update={"source": str(final), "revision": None})
+        return _of_recipe(_load_model(what, part), recipe)
+    raise ModelError(_not_finished(run_dir), code="run_not_finished")
+
+
+def _load_checkpoint(what: str, path: Path) -> Loaded:
+    run_dir = RunDir.open(path.parent.parent)
+    recipe = recipe_from_resolved(run_dir.resolved_json)
+    loaded = _load_base(what, recipe)
+    method = apply_method(loaded.model, recipe.method, seed=recipe.training.seed)
+    trained = safetensors.torch.load_file(path / CHECKPOINT_WEIGHTS)
+    with torch.no_grad():
+        for name, parameter in method.trainable.items():
+            parameter.copy_(trained[name])
+    method.publish()
+    return loaded
+
+
+def _load_adapter(what: str, path: Path) -> Loaded:
+    config, _ = read_adapter(path)
+    loaded = _load_model(what, ModelPart(source=config.base))
+    load_adapter(loaded.model, path)
+    return loaded
+
+
+def _load_base(what: str, recipe: Recipe) -> Loaded:
+    return _of_recipe(_load_model(what, recipe.model), recipe)
+
+
+def _load_model(what: str, part: ModelPart) -> Loaded:
+    prepared = prepare_model(part.source, part.revision)
+    model = load_model(prepared.folder, choose_dtype(part))
+    tokenizer = load_tokenizer(prepared.folder)
+    return Loaded(
+        name=what,
+        base=prepared.name,
+        model=model,
+        tokenizer=tokenizer,
+        task="chat" if tokenizer.chat_template else "completion",
+    )
+
+
+def _of_recipe(loaded: Loaded, recipe: Recipe) -> Loaded:
+    """What the recipe says of how the model was trained to be asked."""
+    return Loaded(
+        name=loaded.name,
+        base=recipe.model.source,
+        model=loaded.model,
+        tokenizer=loaded.tokenizer,
+        task=recipe.task.type,
+        system=recipe.data.system,
+    )
+
+
+def _not_finished(run_dir: RunDir) -> Fault:
+    steps = sorted(
+        run_dir.checkpoints.glob("step-*"), key=lambda path: int(path.name.rpartition("-")[2])
+    )
+    status = read_json(run_dir.state_json).get("status") if run_dir.state_json.exists() else None
+    resume = f"finish it with: tunesmith train --resume --run-dir {run_dir.path}"
+    return Fault(
+        found=f"the run has no final model yet (status: {status or 'not started'})",
+        where=str(run_dir.final),
+        fix=f"name its last checkpoint, {steps[-1]}, or {resume}" if steps else resume,
+    )

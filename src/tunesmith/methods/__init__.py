@@ -1,0 +1,1 @@
+"""Which numbers are trained: the methods, and the files they are kept in."""

@@ -1,0 +1,100 @@
+"""From a padded batch to the hidden states of the positions that are asked for.
+
+Two ways, with the same numbers up to rounding. Decoders of the Llama family run without padding,
+and a prefix that all rows share (a system prompt, say) is computed once for the micro-batch; every
+other architecture runs its own forward on the padded batch. Right padding needs no mask under
+causal attention, yet the padded way passes one, since some architectures derive positions from it.
+
+Shapes: B rows, T positions of the padded batch, N tokens in the line, S positions asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.models import packed_llama
+from tunesmith.models.row_attention import RowLayout, lay_out
+
+# A shorter shared prefix saves less than the concatenation of its keys costs.
+SHORTEST_SHARED_PREFIX = 8
+
+
+def hidden_states(
+    decoder: nn.Module,
+    tokens_BT: Tensor,
+    lengths_B: Tensor,
+    asked_BT: Tensor,
+    *,
+    share_prefix: bool = True,
+) -> Tensor:
+    """Return [S, C]: the last hidden state of every position where `asked_BT` holds, row by row."""
+    if not packed_llama.supports(decoder):
+        return _padded(decoder, tokens_BT, lengths_B)[asked_BT]
+    config: Any = decoder.config
+    prefix = shared_prefix(tokens_BT, lengths_B, asked_BT) if share_prefix else 0
+    line = line_up(
+        tokens_BT,
+        lengths_B,
+        asked_BT,
+        prefix=prefix,
+        groups=config.num_attention_heads // config.num_key_value_heads,
+        dtype=next(decoder.parameters()).dtype,
+    )
+    hidden_NC = packed_llama.run_packed(decoder, line.tokens_N, line.positions_N, line.layout)
+    return hidden_NC[line.asked_S]
+
+
+def _padded(decoder: nn.Module, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
+    real_BT = torch.arange(tokens_BT.shape[1])[None, :] < lengths_B[:, None]
+    output: Any = decoder(input_ids=tokens_BT, attention_mask=real_BT.long(), use_cache=False)
+    return output.last_hidden_state
+
+
+def shared_prefix(tokens_BT: Tensor, lengths_B: Tensor, asked_BT: Tensor) -> int:
+    """Count the leading tokens that all rows share and at which no hidden state is asked for."""
+    if len(tokens_BT) < 2:
+        return 0
+    bound = int(lengths_B.min()) - 1
+    same_T = (tokens_BT[:, :bound] == tokens_BT[:1, :bound]).all(0) & ~asked_BT[:, :bound].any(0)
+    prefix = int(same_T.long().cumprod(0).sum())
+    return prefix if prefix >= SHORTEST_SHARED_PREFIX else 0
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A micro-batch as one line of tokens: the shared prefix, then each row's own tokens."""
+
+    tokens_N: Tensor
+    positions_N: Tensor
+    asked_S: Tensor  # indices into the line
+    layout: RowLayout
+
+
+def line_up(
+    tokens_BT: Tensor,
+    lengths_B: Tensor,
+    asked_BT: Tensor,
+    *,
+    prefix: int,
+    groups: int,
+    dtype: torch.dtype,
+) -> Line:
+    """Lay the rows one after another, their first `prefix` tokens once."""
+    positions_T = torch.arange(tokens_BT.shape[1])
+    own_BT = (positions_T >= prefix)[None, :] & (positions_T[None, :] < lengths_B[:, None])
+    own_asked_N = asked_BT[own_BT]
+    return Line(
+        tokens_N=torch.cat([tokens_BT[0, :prefix], tokens_BT[own_BT]]),
+        positions_N=torch.cat([positions_T[:prefix], positions_T.expand_as(tokens_BT)[own_BT]]),
+        asked_S=prefix + own_asked_N.nonzero()[:, 0],
+        layout=lay_out(
+            [int(length) - prefix for length in lengths_B],
+            prefix=prefix,
+            groups=groups,
+            dtype=dtype,
+        ),
+    )

@@ -1,0 +1,258 @@
+"""From a recipe file (or a mapping) and `--set` overrides to a checked recipe with its origins.
+
+All faults are reported at once. Relative paths in a file are taken from the file's own folder,
+paths in `--set` from the current one.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pydantic import ValidationError
+
+from tunesmith.core.errors import Fault, RecipeError
+from tunesmith.core.run_dir import read_json
+from tunesmith.recipe.data import SAMPLE_PREFIX
+from tunesmith.recipe.faults import to_faults
+from tunesmith.recipe.recipe import Recipe, default_learning_rate, expand_shorthand
+from tunesmith.recipe.recipe_file import read_recipe_text
+from tunesmith.recipe.unknown_keys import PARTS, advise_on_key, keys_of
+from tunesmith.recipe.yaml_text import KeyPath, dotted, parse_value, parse_yaml
+
+Origin = Literal["default", "file", "flag"]
+Values = dict[str, Any]
+
+FOREIGN_PREFIX = "x_"
+# The values that may be paths.
+PATH_KEYS: tuple[KeyPath, ...] = (("data", "train"), ("data", "validation"), ("model", "source"))
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A checked recipe, where each of its values came from, and the text it was read from."""
+
+    recipe: Recipe
+    origins: dict[str, Origin]
+    text: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Draft:
+    """The values on their way to a recipe, with what is needed to name places."""
+
+    where: str
+    base: Path
+    text: str = ""
+    values: Values = field(default_factory=dict[str, Any])
+    lines: dict[KeyPath, int] = field(default_factory=dict[KeyPath, int])
+    flags: dict[KeyPath, str] = field(default_factory=dict[KeyPath, str])
+    blank: set[KeyPath] = field(default_factory=set[KeyPath])
+    faults: list[Fault] = field(default_factory=list[Fault])
+    notes: list[str] = field(default_factory=list[str])
+
+    def locate(self, path: KeyPath) -> str:
+        """The place of a path: its flag, its line, or that of the nearest part around it."""
+        for length in range(len(path), -1, -1):
+            around = path[:length]
+            if around in self.flags:
+                return f"--set {self.flags[around]}"
+            if around in self.lines and around:
+                return f"{self.where}:{self.lines[around]}, {dotted(path)}"
+        return f"{self.where}, {dotted(path)}" if path else self.where
+
+
+def load_recipe(
+    source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()
+) -> LoadedRecipe:
+    """Read, override and check a recipe; raises RecipeError with every fault."""
+    draft = _from_mapping(source) if isinstance(source, Mapping) else _from_file(Path(source))
+    _set_aside_foreign_keys(draft)
+    for override in overrides:
+        _apply_override(draft, override)
+    recipe = _check(draft)
+    return LoadedRecipe(recipe, _origins(recipe, draft), draft.text, tuple(draft.notes))
+
+
+def resolved(loaded: LoadedRecipe) -> dict[str, Any]:
+    """The content of `resolved.json`: the complete recipe and every value's origin."""
+    return {"recipe": loaded.recipe.model_dump(mode="json"), "origins": loaded.origins}
+
+
+def recipe_from_resolved(path: Path) -> Recipe:
+    """The recipe that a run folder's `resolved.json` holds."""
+    content = read_json(path)
+    values = cast(Values, content).get("recipe") if isinstance(content, dict) else None
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        draft = _Draft(where=str(path), base=path.parent)
+        raise RecipeError(to_faults(error, draft.locate)) from error
+
+
+def _from_mapping(source: Mapping[str, Any]) -> _Draft:
+    text = json.dumps(dict(source), indent=2, default=str) + "\n"  # JSON is YAML, too
+    draft = _Draft(where="the recipe", base=Path.cwd(), text=text)
+    draft.values = copy.deepcopy(dict(source))
+    _expand_shorthands(draft.values)
+    return draft
+
+
+def _from_file(path: Path) -> _Draft:
+    path = path.expanduser()
+    text = read_recipe_text(path)
+    draft = _Draft(where=str(path), base=path.absolute().parent, text=text)
+    parsed = parse_yaml(text, str(path))
+    draft.lines, draft.blank, draft.faults = parsed.lines, parsed.blank, parsed.faults
+    if isinstance(parsed.values, dict):
+        draft.values = cast(Values, parsed.values)
+        _expand_shorthands(draft.values)
+    elif not draft.faults:
+        found = "an empty recipe" if parsed.values is None else "no `key: value` lines"
+        fix = "write at least model, task and data.train; tunesmith quickstart shows a recipe"
+        raise RecipeError(Fault(found=found, where=str(path), fix=fix))
+    if draft.faults and not draft.values:
+        raise RecipeError(draft.faults)
+    return draft
+
+
+def _expand_shorthands(values: Values) -> None:
+    for part in values:
+        values[part] = expand_shorthand(part, values[part])
+
+
+def _set_aside_foreign_keys(draft: _Draft) -> None:
+    foreign = [key for key in draft.values if str(key).startswith(FOREIGN_PREFIX)]
+    for key in foreign:
+        del draft.values[key]
+        draft.notes.append(f"{draft.locate((key,))}: a key for your own use, not read by Tunesmith")
+
+
+def _apply_override(draft: _Draft, override: str) -> None:
+    name, equals, text = override.partition("=")
+    path = tuple(name.strip().split("."))
+    if not equals or not all(path):
+        fix = "write --set key=value, e.g. --set training.epochs=1"
+        where = f"--set {override}"
+        draft.faults.append(Fault(found=f"no key=value: {override!r}", where=where, fix=fix))
+        return
+    fault = _unknown_path(path, override) or _place(draft, path, text, override)
+    if fault:
+        draft.faults.append(fault)
+
+
+def _unknown_path(path: tuple[str, ...], override: str) -> Fault | None:
+    """Check the keys one by one here: pydantic would name the part's whole content."""
+    part = ""
+    for key in path:
+        if part not in PARTS:
+            fix = f"write --set {part}=VALUE"
+            found = f"{part} holds a value, no keys"
+            return Fault(found=found, where=f"--set {override}", fix=fix)
+        if key not in keys_of(part):
+            found, fix = advise_on_key(part, key)
+            return Fault(found=found, where=f"--set {override}", fix=fix)
+        part = f"{part}.{key}" if part else key
+    return None
+
+
+def _place(draft: _Draft, path: tuple[str, ...], text: str, override: str) -> Fault | None:
+    name, where = ".".join(path), f"--set {override}"
+    if not text.strip():
+        draft.blank.add(path)
+        fix = f"give {name} a value: --set {name}=VALUE"
+        return Fault(found=f"{name} is left blank", where=where, fix=fix)
+    try:
+        value = parse_value(text)
+    except ValueError as error:
+        return Fault(found=str(error), where=where, fix="quote the value for YAML and the shell")
+    target = draft.values
+    for part in path[:-1]:
+        inner = target.setdefault(part, {})
+        if not isinstance(inner, dict):  # a wrong value in the file: the flag replaces it
+            inner = target[part] = {}
+        target = cast(Values, inner)
+    target[path[-1]] = expand_shorthand(name, value)
+    # a flag counts for everything below it, and takes the place of an earlier one
+    draft.flags = {key: flag for key, flag in draft.flags.items() if key[: len(path)] != path}
+    draft.flags[path] = override
+    draft.lines = {key: line for key, line in draft.lines.items() if key[: len(path)] != path}
+    return None
+
+
+def _check(draft: _Draft) -> Recipe:
+    try:
+        recipe = Recipe.model_validate(_with_absolute_paths(draft))
+    except ValidationError as error:
+        faults = to_faults(error, draft.locate, blank=draft.blank)
+        raise RecipeError([*draft.faults, *faults]) from error
+    if draft.faults:
+        raise RecipeError(draft.faults)
+    if recipe.training.learning_rate is not None:
+        return recipe
+    rate = default_learning_rate(recipe.method)
+    training = recipe.training.model_copy(update={"learning_rate": rate})
+    return recipe.model_copy(update={"training": training})
+
+
+def _with_absolute_paths(draft: _Draft) -> Values:
+    values = copy.deepcopy(draft.values)
+    for part, key in PATH_KEYS:
+        inner = values.get(str(part))
+        if not isinstance(inner, dict):
+            continue
+        keys = cast(Values, inner)
+        base = Path.cwd() if _from_flag(draft, (part, key)) else draft.base
+        value = keys.get(str(key))
+        if isinstance(value, str) and _is_path(part, value, base):
+            keys[str(key)] = str((base / Path(value).expanduser()).resolve())
+    return values
+
+
+def _is_path(part: str | int, value: str, base: Path) -> bool:
+    if not value.strip():
+        return False
+    if part == "data":
+        return not value.startswith(SAMPLE_PREFIX) and not value.strip().endswith("%")
+    # a model's name is a path only when it says so, or when there is such a path
+    says_so = value.startswith((".", "~", "/")) or value.endswith(".gguf")
+    return says_so or ("/" in value and (base / value).exists())
+
+
+def _from_flag(draft: _Draft, path: KeyPath) -> bool:
+    return any(path[:length] in draft.flags for length in range(1, len(path) + 1))
+
+
+def _origins(recipe: Recipe, draft: _Draft) -> dict[str, Origin]:
+    origins: dict[str, Origin] = {}
+    for path in _leaves(recipe.model_dump(mode="json"), ()):
+        if not _has(draft.values, path):
+            origins[dotted(path)] = "default"
+        elif _from_flag(draft, path):
+            origins[dotted(path)] = "flag"
+        else:
+            origins[dotted(path)] = "file"
+    return origins
+
+
+def _leaves(values: Values, above: KeyPath) -> list[KeyPath]:
+    leaves: list[KeyPath] = []
+    for key, value in values.items():
+        path = (*above, key)
+        leaves += _leaves(cast(Values, value), path) if isinstance(value, dict) else [path]
+    return leaves
+
+
+def _has(values: Values, path: KeyPath) -> bool:
+    inner: Any = values
+    for key in path:
+        if not isinstance(inner, dict) or key not in inner:
+            return False
+        inner = cast(dict[Any, Any], inner)[key]
+    return True

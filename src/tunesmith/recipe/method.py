@@ -1,0 +1,51 @@
+"""The recipe's `method` part: which numbers are trained. `method: lora` is short for the type."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from tunesmith.recipe.part import Part
+
+TARGET_GROUPS = ("all-linear", "attention", "mlp")
+
+
+def _as_targets(value: object) -> object:
+    """One module name becomes a list of one; lists become tuples; groups stay words."""
+    if isinstance(value, str) and value not in TARGET_GROUPS:
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+class LoraMethod(Part):
+    """Low-rank adapters beside frozen linear layers."""
+
+    type: Annotated[Literal["lora"], Field(description="Low-rank adapters.")] = "lora"
+    rank: Annotated[int, Field(ge=1, description="The rank of each adapter.")] = 16
+    alpha: Annotated[
+        float, Field(gt=0, description="The adapter's output is scaled by alpha / rank.")
+    ] = 32.0
+    dropout: Annotated[
+        float, Field(ge=0, lt=1, description="The share of adapter inputs set to zero in training.")
+    ] = 0.0
+    targets: Annotated[
+        Literal["all-linear", "attention", "mlp"]
+        | Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)],
+        BeforeValidator(_as_targets),
+        Field(
+            description=(
+                "Which linear layers: all-linear, attention, mlp, or a list of module names "
+                "such as [q_proj, v_proj]."
+            )
+        ),
+    ] = "all-linear"
+
+
+class FullMethod(Part):
+    """All weights of the model."""
+
+    type: Annotated[Literal["full"], Field(description="All weights.")] = "full"
+
+
+MethodPart = Annotated[LoraMethod | FullMethod, Field(discriminator="type")]

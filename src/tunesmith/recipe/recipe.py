@@ -1,0 +1,64 @@
+"""The whole recipe: what is asked of a run, and nothing about how it went."""
+
+from __future__ import annotations
+
+from typing import Annotated, assert_never, cast
+
+from pydantic import BeforeValidator, Field
+
+from tunesmith.recipe.data import DataPart
+from tunesmith.recipe.evaluation import EvaluationPart
+from tunesmith.recipe.method import FullMethod, LoraMethod, MethodPart
+from tunesmith.recipe.model import ModelPart
+from tunesmith.recipe.part import Part
+from tunesmith.recipe.strategy import StrategyPart
+from tunesmith.recipe.task import TaskPart
+from tunesmith.recipe.training import TrainingPart
+
+# The key that a part's shorthand stands for: `method: lora` is `method: {type: lora}`.
+SHORTHANDS = {"model": "source", "task": "type", "method": "type", "strategy": "type"}
+
+
+def _expand(part: str) -> BeforeValidator:
+    return BeforeValidator(lambda value: expand_shorthand(part, value))
+
+
+class Recipe(Part):
+    """What is asked. Only `model`, `task` and `data.train` are needed."""
+
+    model: Annotated[ModelPart, _expand("model"), Field(description="The base model.")]
+    task: Annotated[TaskPart, _expand("task"), Field(description="What the model is to learn.")]
+    data: Annotated[DataPart, Field(description="What it learns from.")]
+    method: Annotated[
+        MethodPart, _expand("method"), Field(description="Which numbers are trained.")
+    ] = LoraMethod()
+    training: Annotated[TrainingPart, Field(description="How long and how fast.")] = TrainingPart()
+    strategy: Annotated[
+        StrategyPart, _expand("strategy"), Field(description="How the work is spread.")
+    ] = StrategyPart()
+    evaluation: Annotated[EvaluationPart, Field(description="What is measured.")] = EvaluationPart()
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate that holds: the recipe's own, or the method's default."""
+        return self.training.learning_rate or default_learning_rate(self.method)
+
+
+def default_learning_rate(method: LoraMethod | FullMethod) -> float:
+    """Adapters start at zero and bear ten times the rate of weights that are trained already."""
+    match method:
+        case LoraMethod():
+            return 2e-4
+        case FullMethod():
+            return 2e-5
+        case _:
+            assert_never(method)
+
+
+def expand_shorthand(part: str, value: object) -> object:
+    """Write out a part that was given as one word, or a method without its type."""
+    if isinstance(value, str) and part in SHORTHANDS:
+        return {SHORTHANDS[part]: value}
+    if part == "method" and isinstance(value, dict) and "type" not in value:
+        return {"type": "lora", **cast(dict[str, object], value)}
+    return value

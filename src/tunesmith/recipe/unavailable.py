@@ -1,0 +1,97 @@
+"""Words of the field that are known but not available, each with the reason and what works instead.
+
+They are refused like any other wrong value; only the answer is better than "unknown".
+"""
+
+from __future__ import annotations
+
+_NOT_IN_THIS_VERSION = "is not available in this version"
+_USE_LORA = "use method: lora"
+_USE_SINGLE = "use strategy: single, which trains in one process on one device"
+_USE_CHAT = "write the rows as conversations and use task: chat"
+_QUANTISED = "use method: lora on a bf16 base (model.dtype: bf16), which also keeps memory low"
+_ADAPTER_METHODS = (
+    *("dora", "rslora", "pissa", "loha", "lokr", "ia3", "vera", "oft", "adalora"),
+    *("prefix", "prompt", "p-tuning", "bitfit"),
+)
+
+# Recipe path -> word -> (why not, what to write instead).
+VALUES: dict[str, dict[str, tuple[str, str]]] = {
+    "task.type": {
+        "classification": (_NOT_IN_THIS_VERSION, f"{_USE_CHAT}, with the label as the answer"),
+        "ner": (_NOT_IN_THIS_VERSION, f"{_USE_CHAT}, with the entities as JSON in the answer"),
+        "qa": (_NOT_IN_THIS_VERSION, _USE_CHAT),
+        "translation": (_NOT_IN_THIS_VERSION, _USE_CHAT),
+        "summarization": (_NOT_IN_THIS_VERSION, _USE_CHAT),
+        "preference": (_NOT_IN_THIS_VERSION, "train on the preferred answers with task: chat"),
+        "sft": ("says how, not what", "use task: chat or task: completion"),
+        "instruction": ("is a form of chat", "use task: chat"),
+        "pretraining": (_NOT_IN_THIS_VERSION, "use task: completion with format: text"),
+    },
+    "method.type": {
+        "qlora": ("needs a 4-bit base (nf4), which " + _NOT_IN_THIS_VERSION, _QUANTISED),
+        **dict.fromkeys(_ADAPTER_METHODS, (_NOT_IN_THIS_VERSION, _USE_LORA)),
+        "peft": ("is a family of methods, not one", _USE_LORA),
+        "none": ("leaves nothing to train", "use method: lora or method: full"),
+    },
+    "strategy.type": dict.fromkeys(
+        ("ddp", "fsdp", "deepspeed", "zero", "ray"), (_NOT_IN_THIS_VERSION, _USE_SINGLE)
+    ),
+    "data.format": {
+        "preference": (_NOT_IN_THIS_VERSION, "use rows of the preferred answers as messages"),
+        "csv": ("is a file type, not a form of row", "convert the file to JSON lines"),
+        "jsonl": ("is a file type, not a form of row", "leave data.format at auto"),
+        "json": ("is a file type, not a form of row", "leave data.format at auto"),
+        "parquet": ("is a file type, not a form of row", "convert the file to JSON lines"),
+        "chat": ("has another name here", "use format: messages"),
+        "openai": ("has another name here", "use format: messages"),
+        "chatml": ("has another name here", "use format: messages"),
+    },
+    "model.dtype": {
+        "fp16": ("loses small gradients on a CPU", "use dtype: bf16 or dtype: fp32"),
+        "float16": ("loses small gradients on a CPU", "use dtype: bf16 or dtype: fp32"),
+        "bfloat16": ("has another name here", "use dtype: bf16"),
+        "float32": ("has another name here", "use dtype: fp32"),
+        **dict.fromkeys(
+            ("int8", "int4", "nf4", "fp4", "4bit", "8bit"),
+            ("as the base's form " + _NOT_IN_THIS_VERSION, _QUANTISED),
+        ),
+    },
+    "training.compute_dtype": {
+        "fp16": ("needs a loss scale, which is not there", "use compute_dtype: bf16"),
+        "float16": ("needs a loss scale, which is not there", "use compute_dtype: bf16"),
+        "bfloat16": ("has another name here", "use compute_dtype: bf16"),
+        "float32": ("has another name here", "use compute_dtype: fp32"),
+    },
+    "evaluation.metrics": dict.fromkeys(
+        ("accuracy", "f1", "bleu", "rouge", "chrf"),  # codespell:ignore rouge
+        (_NOT_IN_THIS_VERSION, "use exact-match, json-match or token-accuracy"),
+    ),
+}
+
+# Recipe path of a key -> (why not, what to do instead).
+KEYS: dict[str, tuple[str, str]] = {
+    "export": (_NOT_IN_THIS_VERSION, "remove it; the trained adapter is in the run's final/"),
+    "target": (_NOT_IN_THIS_VERSION, "remove it; the run happens on this machine"),
+    "model.base": (
+        "(a quantised base) " + _NOT_IN_THIS_VERSION,
+        "remove it and use method: lora with model.dtype: bf16",
+    ),
+    "model.quantization": ("(a quantised base) " + _NOT_IN_THIS_VERSION, _QUANTISED),
+    "load_in_4bit": ("(a quantised base) " + _NOT_IN_THIS_VERSION, _QUANTISED),
+    "load_in_8bit": ("(a quantised base) " + _NOT_IN_THIS_VERSION, _QUANTISED),
+    "trust_remote_code": (
+        "is never switched on: a recipe is data and runs no code",
+        "use a model whose architecture the transformers library knows",
+    ),
+    "strategy.zero": ("(DeepSpeed) " + _NOT_IN_THIS_VERSION, _USE_SINGLE),
+    "strategy.offload": ("(DeepSpeed) " + _NOT_IN_THIS_VERSION, _USE_SINGLE),
+    "deepspeed": (_NOT_IN_THIS_VERSION, _USE_SINGLE),
+    "fsdp": (_NOT_IN_THIS_VERSION, _USE_SINGLE),
+    "modules_to_save": (
+        _NOT_IN_THIS_VERSION,
+        "remove it; method: full trains every module",
+    ),
+    "use_dora": (_NOT_IN_THIS_VERSION, _USE_LORA),
+    "use_rslora": (_NOT_IN_THIS_VERSION, _USE_LORA),
+}

@@ -1,0 +1,22 @@
+"""Picks the task that asks a row."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from tunesmith.data.conversation import Conversation, PlainText, PromptCompletion, Sample
+from tunesmith.data.tokenizer import Tokenizer
+from tunesmith.recipe.data import DataPart
+from tunesmith.tasks import chat, completion
+from tunesmith.tasks.question import Question
+
+
+def ask(sample: Sample, tokenizer: Tokenizer, part: DataPart) -> Question:
+    """How a held-out row is put to the model, and the answer that it gives itself."""
+    match sample:
+        case Conversation():
+            return chat.ask(sample, tokenizer, part)
+        case PromptCompletion() | PlainText():
+            return completion.ask(sample, tokenizer, part)
+        case _:
+            assert_never(sample)

@@ -1,0 +1,15 @@
+"""A held-out row as it is put to the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Question:
+    """`tokens` is what the model reads; `prompt` is the same for people; `reference` the answer."""
+
+    row_id: str
+    prompt: str
+    tokens: tuple[int, ...]
+    reference: str

@@ -1,0 +1,230 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped.
+
+    checkpoints/step-40/  trained.safetensors    the method's parameters, fp32
+                          optimizer.safetensors  its moments and counts, by parameter name
+                          progress.json          step, held-out losses, random state
+                          manifest.json          size and sha256 of each file above
+
+A checkpoint is written to a folder with a temporary name, flushed, read back against its manifest
+and renamed last: a folder called `step-N` is complete, or damaged later, which its hashes tell.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from tunesmith.core.errors import Fault, RunError, TunesmithError
+from tunesmith.core.run_dir import disk_error, read_json, write_json
+from tunesmith.methods.adapter_files import as_os_error
+from tunesmith.training.environment import hash_file
+
+log = logging.getLogger(__name__)
+
+TRAINED, OPTIMIZER, PROGRESS, MANIFEST = (
+    "trained.safetensors",
+    "optimizer.safetensors",
+    "progress.json",
+    "manifest.json",
+)
+NAME = re.compile(r"step-(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run stands. `held_out` maps steps to held-out losses; `tokens` counts all seen."""
+
+    step: int
+    tokens: int = 0
+    supervised_tokens: int = 0
+    seconds: float = 0.0
+    held_out: Mapping[int, float] = field(default_factory=dict[int, float])
+
+
+def save_checkpoint(
+    folder: Path,
+    progress: Progress,
+    trainable: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+) -> Path:
+    """Write `folder/step-N` and return it.
+
+    Raises:
+        RunError: the disk is full or fails; earlier checkpoints are untouched, nothing half-written
+            stays.
+    """
+    final = folder / f"step-{progress.step}"
+    temporary = folder / f".{final.name}.{os.getpid()}.tmp"
+    try:
+        folder.mkdir(exist_ok=True)
+        _clear_half_written(folder)
+        temporary.mkdir()
+        _write_files(temporary, progress, trainable, optimizer)
+        _verify(temporary)
+        if final.exists():  # made by this run before it was stopped and resumed from an older one
+            shutil.rmtree(final)
+        temporary.rename(final)
+        _flush(folder)
+    except (OSError, safetensors.SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise disk_error(final, as_os_error(error)) from error
+    except TunesmithError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return final
+
+
+def load_newest(
+    folder: Path, trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> Progress | None:
+    """Put back the newest checkpoint that is whole; None where there is none.
+
+    A damaged one is passed over with a warning: the run then goes on from the one before it.
+    """
+    for checkpoint in reversed(list_checkpoints(folder)):
+        try:
+            _verify(checkpoint)
+        except TunesmithError as error:
+            log.warning("passing over a damaged checkpoint: %s", error)
+            continue
+        return _load(checkpoint, trainable, optimizer)
+    return None
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """All checkpoints by step."""
+    if not folder.is_dir():
+        return []
+    found = [(match, child) for child in folder.iterdir() if (match := NAME.fullmatch(child.name))]
+    return [child for _, child in sorted(found, key=lambda pair: int(pair[0][1]))]
+
+
+def prune(folder: Path, *, keep: int, held_out: Mapping[int, float]) -> None:
+    """Delete the oldest checkpoints beyond `keep`; the newest and the best are never deleted."""
+    steps = {int(path.name.removeprefix("step-")): path for path in list_checkpoints(folder)}
+    if len(steps) <= keep:
+        return
+    scored = {step: held_out[step] for step in steps if step in held_out}
+    protected = (
+        {max(steps), min(scored, key=lambda step: (scored[step], step))} if scored else {max(steps)}
+    )
+    surplus = len(steps) - max(keep, len(protected))
+    for step in [step for step in sorted(steps) if step not in protected][:surplus]:
+        shutil.rmtree(steps[step])
+
+
+def _write_files(
+    folder: Path,
+    progress: Progress,
+    trainable: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    held = {name: parameter.detach().contiguous() for name, parameter in trainable.items()}
+    safetensors.torch.save_file(held, folder / TRAINED)
+    safetensors.torch.save_file(_moments(trainable, optimizer), folder / OPTIMIZER)
+    write_json(
+        folder / PROGRESS,
+        {
+            "step": progress.step,
+            "tokens": progress.tokens,
+            "supervised_tokens": progress.supervised_tokens,
+            "seconds": progress.seconds,
+            "held_out": {str(step): loss for step, loss in progress.held_out.items()},
+            "torch_random_state": torch.get_rng_state().numpy().tobytes().hex(),
+        },
+    )
+    files = {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": hash_file(folder / name)}
+        for name in (TRAINED, OPTIMIZER, PROGRESS)
+    }
+    for name in files:
+        _flush(folder / name)
+    write_json(folder / MANIFEST, {"files": files})
+    _flush(folder)
+
+
+def _moments(
+    trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """AdamW's state by parameter name: `exp_avg`, `exp_avg_sq` and `step`."""
+    return {
+        f"{name}/{key}": value.contiguous()
+        for name, parameter in trainable.items()
+        for key, value in optimizer.state[parameter].items()
+    }
+
+
+def _verify(folder: Path) -> None:
+    manifest: dict[str, Any] = read_json(folder / MANIFEST) if folder.is_dir() else {}
+    for name, expected in manifest.get("files", {}).items():
+        file = folder / name
+        if not file.is_file() or file.stat().st_size != expected["bytes"]:
+            raise _damaged(file, "it is missing or has another size")
+        if hash_file(file) != expected["sha256"]:
+            raise _damaged(file, "its content changed")
+    if not manifest.get("files"):
+        raise _damaged(folder, "its manifest names no files")
+
+
+def _load(
+    folder: Path, trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> Progress:
+    held = safetensors.torch.load_file(folder / TRAINED)
+    wrong = held.keys() ^ trainable.keys()
+    if wrong:
+        raise _other_run(folder, f"it holds other parameters, such as {min(wrong)}")
+    moments = safetensors.torch.load_file(folder / OPTIMIZER)
+    with torch.no_grad():
+        for name, parameter in trainable.items():
+            parameter.copy_(held[name])
+            state = {
+                key.rpartition("/")[2]: value
+                for key, value in moments.items()
+                if key.rpartition("/")[0] == name
+            }
+            if state:
+                optimizer.state[parameter] = state
+    values = read_json(folder / PROGRESS)
+    random_state = bytearray(bytes.fromhex(values["torch_random_state"]))
+    torch.set_rng_state(torch.frombuffer(random_state, dtype=torch.uint8).clone())
+    return Progress(
+        step=values["step"],
+        tokens=values["tokens"],
+        supervised_tokens=values["supervised_tokens"],
+        seconds=values["seconds"],
+        held_out={int(step): loss for step, loss in values["held_out"].items()},
+    )
+
+
+def _clear_half_written(folder: Path) -> None:
+    """Remove what a killed process left; only one process writes to a run folder."""
+    for child in folder.glob(".step-*.tmp"):
+        shutil.rmtree(child, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _damaged(path: Path, reason: str) -> RunError:
+    fix = "an earlier checkpoint is used where there is one"
+    return RunError(Fault(found=reason, where=str(path), fix=fix), code="checkpoint_damaged")
+
+
+def _other_run(path: Path, reason: str) -> RunError:
+    fix = "resume with the recipe that the run was started with, or start a new run"
+    return RunError(Fault(found=reason, where=str(path), fix=fix), code="checkpoint_mismatch")

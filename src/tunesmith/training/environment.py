@@ -1,0 +1,94 @@
+"""What a run's numbers depend on beside its recipe: versions, machine, hashes of data and base.
+
+A run that is resumed compares: with other data, another base model or another compute type it would
+not be the same run, and is refused; another machine or version is only said.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunesmith import __version__
+from tunesmith.core import hardware
+from tunesmith.core.errors import Fault, UserError
+from tunesmith.data.render import Example
+from tunesmith.models.prepare import PreparedModel
+
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+MUST_STAY = ("data_sha256", "base_sha256s", "dtype", "seed")
+
+
+def describe_environment(
+    *,
+    prepared: PreparedModel,
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    dtype: str,
+    seed: int,
+) -> dict[str, Any]:
+    """Return the content of environment.json."""
+    return {
+        "tunesmith": __version__,
+        "packages": {name: version(name) for name in PACKAGES},
+        "device": "cpu",
+        "threads": torch.get_num_threads(),
+        "machine": hardware.describe(),
+        "dtype": dtype,
+        "seed": seed,
+        "model": {
+            "name": prepared.name,
+            "folder": str(prepared.folder),
+            "origin": dict(prepared.origin),
+        },
+        "base_sha256s": dict(prepared.sha256s),
+        "data_sha256": {"train": hash_examples(train), "validation": hash_examples(validation)},
+    }
+
+
+def hash_examples(examples: Sequence[Example]) -> str:
+    """Hash tokens and weights as they are trained, so that template and tokenizer count too."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(len(example.tokens).to_bytes(8, "little"))
+        digest.update(example.tokens.tobytes())
+        digest.update(example.weights.tobytes())
+    return digest.hexdigest()
+
+
+def hash_file(file: Path) -> str:
+    """Return a file's sha256."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def compare_environments(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what else is different now, for a resumed run to say.
+
+    Raises:
+        UserError: data, base model or compute type changed since the run was started.
+    """
+    changed = [key for key in MUST_STAY if before.get(key) != now.get(key)]
+    if changed:
+        raise UserError(
+            [
+                Fault(
+                    found=f"{key.replace('_', ' ')} changed since the run was started",
+                    where=f"environment.json: {key}",
+                    fix="put back what the run was started with, or start a new run",
+                )
+                for key in changed
+            ],
+            code="run_changed",
+        )
+    notes = [
+        f"{key} changed since the run was started: the last digits of its numbers may differ"
+        for key in ("tunesmith", "packages", "device", "threads", "machine")
+        if before.get(key) != now.get(key)
+    ]
+    return notes

@@ -1,0 +1,92 @@
+"""The loop: a generator that makes one step and says so, again and again.
+
+Whoever iterates decides what to do between two steps: write an event, evaluate, save, stop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from tunesmith.core.errors import Fault, RunError
+from tunesmith.data.collate import to_batch
+from tunesmith.data.pack import StepPlan
+from tunesmith.data.render import Example
+from tunesmith.methods.base import AppliedMethod
+from tunesmith.recipe.training import TrainingPart
+from tunesmith.training.loss import LanguageModel
+from tunesmith.training.schedule import count_warmup_steps, learning_rate
+from tunesmith.training.step import StepOutcome, train_step
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDone:
+    """What one step did. `epoch` is how many epochs are complete, `seconds` the step's own time."""
+
+    step: int
+    total_steps: int
+    epoch: float
+    learning_rate: float
+    seconds: float
+    outcome: StepOutcome
+
+
+def train_steps(
+    model: LanguageModel,
+    method: AppliedMethod,
+    optimizer: torch.optim.Optimizer,
+    examples: Sequence[Example],
+    plan: Sequence[StepPlan],
+    part: TrainingPart,
+    *,
+    peak_rate: float,
+    pad_id: int,
+    first_step: int = 1,
+) -> Iterator[StepDone]:
+    """Run the plan from `first_step` on; the caller has put back the state before it."""
+    warmup = count_warmup_steps(part.warmup, total_steps=len(plan), peak=peak_rate)
+    model.decoder.train()
+    for planned in plan[first_step - 1 :]:
+        start = time.perf_counter()
+        rate = learning_rate(
+            planned.step,
+            total_steps=len(plan),
+            warmup_steps=warmup,
+            peak=peak_rate,
+            schedule=part.schedule,
+        )
+        batches = [
+            to_batch([examples[row] for row in rows], pad_id) for rows in planned.micro_batches
+        ]
+        try:
+            outcome = train_step(
+                model,
+                method,
+                optimizer,
+                batches,
+                learning_rate=rate,
+                max_gradient_norm=part.max_gradient_norm,
+            )
+        except RunError as error:
+            raise _at_step(error, planned.step) from error
+        yield StepDone(
+            step=planned.step,
+            total_steps=len(plan),
+            epoch=planned.epoch,
+            learning_rate=rate,
+            seconds=time.perf_counter() - start,
+            outcome=outcome,
+        )
+        model.decoder.train()  # the caller may have evaluated
+    model.decoder.eval()
+
+
+def _at_step(error: RunError, step: int) -> RunError:
+    faults = [
+        Fault(found=fault.found, where=f"step {step}, {fault.where}", fix=fault.fix)
+        for fault in error.faults
+    ]
+    return RunError(faults, code=error.code)

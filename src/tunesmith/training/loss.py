@@ -1,0 +1,184 @@
+"""The one loss: cross-entropy summed over supervised tokens, with the sum of their weights.
+
+Logits exist only at supervised positions and only a chunk at a time: with a vocabulary of 49,152,
+the logits of 2,048 positions would be 400 MB in fp32, a chunk of 128 is 25 MB and stays in the
+cache. The gradient with respect to the hidden states is made in the same pass, so no chunk is
+computed twice. Sums only: whoever divides, divides once, by the weight of the whole step.
+
+Shapes: S supervised positions, C hidden width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tunesmith.data.collate import Batch
+from tunesmith.models.facts import ModelFacts
+from tunesmith.models.hidden_states import hidden_states
+from tunesmith.models.load import backbone, output_head
+
+LOGIT_CHUNK_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """What the loss needs of a model: its decoder, its head, and what is done to the logits.
+
+    Logits are softcap * tanh(z / softcap) with z = scale * head(hidden) (Gemma 2 has the soft cap,
+    Cohere and Granite a scale); without a soft cap they are z.
+    """
+
+    decoder: nn.Module
+    head: nn.Linear
+    logit_scale: float = 1.0
+    logit_softcap: float | None = None
+    share_prefix: bool = True
+
+
+def language_model(
+    model: nn.Module, facts: ModelFacts, *, share_prefix: bool = True
+) -> LanguageModel:
+    """Find decoder and head of a loaded model."""
+    return LanguageModel(
+        decoder=backbone(model),
+        head=output_head(model),
+        logit_scale=facts.logit_scale,
+        logit_softcap=facts.logit_softcap,
+        share_prefix=share_prefix,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class SummedLoss:
+    """`total` is a scalar tensor that can go backward; `correct` counts right greedy guesses."""
+
+    total: Tensor
+    weight: float
+    tokens: int
+    correct: int
+
+
+def summed_loss(model: LanguageModel, batch: Batch) -> SummedLoss:
+    """Sum weight * -log p(target) over the batch's supervised positions, in nats."""
+    asked_BT = batch.weights_BT > 0
+    targets_S, weights_S = batch.targets_BT[asked_BT], batch.weights_BT[asked_BT]
+    if not len(targets_S):
+        zero = torch.zeros((), requires_grad=torch.is_grad_enabled())
+        return SummedLoss(total=zero, weight=0.0, tokens=0, correct=0)
+    hidden_SC = hidden_states(
+        model.decoder,
+        batch.tokens_BT,
+        batch.lengths_B,
+        asked_BT,
+        share_prefix=model.share_prefix,
+    )
+    total, correct = cross_entropy(model, hidden_SC, targets_S, weights_S)
+    return SummedLoss(
+        total=total, weight=float(weights_S.sum()), tokens=len(targets_S), correct=correct
+    )
+
+
+def cross_entropy(
+    model: LanguageModel, hidden_SC: Tensor, targets_S: Tensor, weights_S: Tensor
+) -> tuple[Tensor, int]:
+    """Return the weighted sum, and how many targets have the highest logit (0 in training)."""
+    head = model.head
+    counts = not torch.is_grad_enabled()  # a pass over all logits that a training step can spare
+    total, correct = _ChunkedCrossEntropy.apply(  # pyright: ignore[reportGeneralTypeIssues]
+        hidden_SC, head.weight, head.bias, targets_S, weights_S, model, counts
+    )
+    return total, int(correct)
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Makes the gradients of the unscaled sum during forward; backward multiplies them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        weights: Tensor,
+        model: LanguageModel,
+        counts: bool,
+    ) -> tuple[Tensor, Tensor]:
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+        grad_weight = torch.zeros(weight.shape, dtype=torch.float32) if needs_weight else None
+        grad_bias = torch.zeros(len(weight), dtype=torch.float32) if needs_bias else None
+        total = torch.zeros((), dtype=torch.float64)
+        correct = torch.zeros((), dtype=torch.int64)
+        for chunk in _chunks(len(hidden), vocabulary=len(weight)):
+            logits = _logits(F.linear(hidden[chunk], weight, bias).float(), model)
+            target = targets[chunk, None]
+            if counts:
+                correct += (logits.argmax(-1, keepdim=True) == target).sum()
+            loss, grad = _loss_and_gradient(logits, target, weights[chunk, None], model)
+            total += loss
+            if not any(ctx.needs_input_grad):
+                continue
+            low = grad.to(hidden.dtype)
+            if grad_hidden is not None:
+                torch.mm(low, weight, out=grad_hidden[chunk])
+            if grad_weight is not None:
+                grad_weight.add_(low.T @ hidden[chunk])
+            if grad_bias is not None:
+                grad_bias.add_(grad.sum(0))
+        ctx.gradients = (grad_hidden, grad_weight, grad_bias)
+        ctx.dtypes = (hidden.dtype, weight.dtype, weight.dtype)
+        ctx.mark_non_differentiable(correct)
+        return total.float(), correct
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        scaled = [
+            None if gradient is None else gradient.mul_(gradients[0]).to(dtype)
+            for gradient, dtype in zip(ctx.gradients, ctx.dtypes, strict=True)
+        ]
+        return (*scaled, None, None, None, None)
+
+
+def _chunks(num_positions: int, *, vocabulary: int) -> Iterator[slice]:
+    size = max(1, LOGIT_CHUNK_BYTES // (4 * vocabulary))
+    for first in range(0, num_positions, size):
+        yield slice(first, first + size)
+
+
+def _logits(raw: Tensor, model: LanguageModel) -> Tensor:
+    """Scale and cap the head's output, in place."""
+    if model.logit_scale != 1.0:
+        raw.mul_(model.logit_scale)
+    if model.logit_softcap is not None:
+        raw.div_(model.logit_softcap).tanh_().mul_(model.logit_softcap)
+    return raw
+
+
+def _loss_and_gradient(
+    logits: Tensor, target: Tensor, weights: Tensor, model: LanguageModel
+) -> tuple[Tensor, Tensor]:
+    """Return the chunk's weighted sum and its gradient by the head's raw output.
+
+    The gradient takes the logits' place: weight * (softmax - one at the target), times the slope
+    of the cap, 1 - (logit / softcap)^2, and the scale.
+    """
+    slope = None
+    if model.logit_softcap is not None:
+        slope = 1 - (logits / model.logit_softcap).square_()
+    shifted = logits.sub_(logits.amax(-1, keepdim=True))
+    target_logit = shifted.gather(-1, target)
+    exponentials = shifted.exp_()
+    normalizer = exponentials.sum(-1, keepdim=True)
+    loss = ((normalizer.log() - target_logit) * weights).double().sum()
+    gradient = exponentials.mul_(weights * model.logit_scale / normalizer)
+    gradient.scatter_add_(-1, target, -weights * model.logit_scale)
+    if slope is not None:
+        gradient.mul_(slope)
+    return loss, gradient

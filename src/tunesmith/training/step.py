@@ -1,0 +1,86 @@
+"""One optimizer step: count, forward and backward of every micro-batch, clip, step.
+
+The denominator is the weight of all supervised tokens of the step, counted before the first
+backward: 8 micro-batches of one row and one of 8 rows give the same gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from tunesmith.core.errors import Fault, RunError
+from tunesmith.data.collate import Batch
+from tunesmith.methods.base import AppliedMethod
+from tunesmith.training.loss import LanguageModel, summed_loss
+
+MAX_ROWS_IN_MESSAGE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOutcome:
+    """`loss` is the mean over the step's supervised tokens, in nats, before the update."""
+
+    loss: float
+    gradient_norm: float
+    supervised_tokens: int
+    tokens: int
+
+
+def train_step(
+    model: LanguageModel,
+    method: AppliedMethod,
+    optimizer: torch.optim.Optimizer,
+    batches: Sequence[Batch],
+    *,
+    learning_rate: float,
+    max_gradient_norm: float,
+) -> StepOutcome:
+    """Make one update from the micro-batches; rows without a supervised token add nothing.
+
+    Raises:
+        RunError: loss or gradient are not finite; nothing has been updated then.
+    """
+    weight = sum(float(batch.weights_BT.sum()) for batch in batches)
+    total = 0.0
+    for batch in batches:
+        loss = summed_loss(model, batch)
+        total += float(loss.total.detach())
+        if not math.isfinite(total):
+            raise _not_finite("the loss", total, [batch])
+        if loss.weight:
+            (loss.total / weight).backward()
+    parameters = list(method.trainable.values())
+    norm = float(nn.utils.clip_grad_norm_(parameters, max_gradient_norm)) if weight else 0.0
+    if not math.isfinite(norm):
+        raise _not_finite("the gradient's norm", norm, batches)
+    if weight:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        method.publish()
+    return StepOutcome(
+        loss=total / weight if weight else 0.0,
+        gradient_norm=norm,
+        supervised_tokens=sum(int((batch.weights_BT > 0).sum()) for batch in batches),
+        tokens=sum(int(batch.lengths_B.sum()) for batch in batches),
+    )
+
+
+def _not_finite(what: str, value: float, batches: Sequence[Batch]) -> RunError:
+    rows = [row for batch in batches for row in batch.row_ids]
+    named = ", ".join(rows[:MAX_ROWS_IN_MESSAGE])
+    if len(rows) > MAX_ROWS_IN_MESSAGE:
+        named += f" and {len(rows) - MAX_ROWS_IN_MESSAGE} more"
+    fault = Fault(
+        found=f"{what} is {value}",
+        where=f"rows {named}",
+        fix="look at these rows with `tunesmith data show`; lower training.learning_rate, "
+        "then resume from the last checkpoint",
+    )
+    return RunError(fault, code="not_finite")

@@ -1,0 +1,161 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.tiny import make_tokenizer
+from tunesmith.cli import data as data_verbs
+from tunesmith.cli.main import main
+from tunesmith.cli.model_folder import model_folder
+from tunesmith.core.errors import ModelError
+from tunesmith.data.show import Piece
+
+
+def row(question: str, answer: str) -> str:
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return json.dumps({"messages": turns}) + "\n"
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(row("a?", "yes") + row("b?", "no") + row("a?", "yes"))
+    return path
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_tokenizer(tmp_path / "tiny")
+    monkeypatch.setattr(data_verbs, "model_folder", lambda _: folder)
+
+
+def test_a_good_file_is_counted(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", str(rows)]) == 0
+    printed = capsys.readouterr().out
+    assert "no faults" in printed
+    assert "messages" in printed
+    assert "1 (left out of a run)" in printed
+
+
+def test_a_good_file_as_json(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", str(rows), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["rows"], document["duplicates"]) == (3, 1)
+
+
+def test_every_fault_has_its_line(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with rows.open("a") as file:
+        file.write('{"messages": []}\n[1, 2]\n')
+    assert main(["data", "check", str(rows)]) == 2
+    errors = capsys.readouterr().err
+    assert f"{rows}:4" in errors
+    assert f"{rows}:5" in errors
+    assert main(["data", "check", str(rows), "--json"]) == 2
+    assert len(json.loads(capsys.readouterr().out)["error"]["faults"]) == 2
+
+
+def test_a_missing_file_is_a_users_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", "none.jsonl"]) == 2
+    assert "none.jsonl" in capsys.readouterr().err
+
+
+def test_a_built_in_sample_has_no_faults(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", "sample:support-desk-held-out"]) == 0
+    assert "no faults" in capsys.readouterr().out
+
+
+def test_own_column_names_are_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "1+1?", "answer": "2"}\n')
+    columns = ["--columns", "prompt=question", "--columns", "completion=answer"]
+    assert main(["data", "check", str(path), *columns]) == 0
+    assert "prompt-completion" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("pair", "words"),
+    [
+        ("prompte=q", "did you mean prompt?"),
+        ("zzz=q", "the columns are"),
+        ("prompt", "write --columns"),
+    ],
+)
+def test_a_wrong_column_is_named(
+    rows: Path, capsys: pytest.CaptureFixture[str], pair: str, words: str
+) -> None:
+    assert main(["data", "check", str(rows), "--columns", pair]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_is_trained_stands_in_brackets(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "show", str(rows), "--rows", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "<|im_start|>assistant\n[[yes<|im_end|>]]" in printed
+    assert printed.count("tokens, ") == 1
+
+
+@pytest.mark.usefixtures("tiny")
+def test_shown_rows_as_json_have_pieces(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "show", str(rows), "--json", "--rows", "2"]) == 0
+    shown = json.loads(capsys.readouterr().out)["rows"]
+    assert len(shown) == 2
+    trained = "".join(piece["text"] for piece in shown[0]["pieces"] if piece["weight"])
+    assert trained == "yes<|im_end|>"
+
+
+@pytest.mark.usefixtures("tiny")
+def test_statistics_count_what_a_run_would_see(
+    rows: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "stats", str(rows), "--max-length", "4"]) == 0
+    printed = capsys.readouterr().out
+    for words in ("duplicates", "longer than 4", "cutting them loses", "Lengths in tokens", "#"):
+        assert words in printed
+    assert main(["data", "stats", str(rows), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["distinct"]["rows"] == 2
+    assert document["rows"] == 3
+
+
+def test_brackets_open_and_close_once_a_stretch() -> None:
+    weights = (("a", 0.0), ("b", 1.0), ("c", 1.0), ("d", 0.0), ("e", 1.0))
+    pieces = [Piece(text, weight, (0,)) for text, weight in weights]
+    assert data_verbs.bracketed(pieces) == "a[[bc]]d[[e]]"
+    assert data_verbs.bracketed([]) == ""
+
+
+def answers(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_a_models_folder_comes_from_the_process_that_prepares_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = """
+import sys
+print('{"progress": "fetching"}', file=sys.stderr)
+print('a warning of a library', file=sys.stderr)
+print('{"folder": "/models/tiny"}')
+"""
+    assert model_folder("tiny", command=answers(code)) == Path("/models/tiny")
+    assert capsys.readouterr().err == "fetching\n"
+
+
+def test_its_error_is_ours() -> None:
+    code = """
+import json
+fault = {"found": "no model", "where": "tiny", "fix": "name another"}
+print(json.dumps({"error": {"code": "model_not_found", "faults": [fault]}}))
+raise SystemExit(2)
+"""
+    with pytest.raises(ModelError, match="no model") as error:
+        model_folder("tiny", command=answers(code))
+    assert error.value.code == "model_not_found"
+
+
+def test_a_process_without_an_answer_is_told_with_its_last_line() -> None:
+    code = "raise ValueError('no answer')"
+    with pytest.raises(ModelError, match="ValueError: no answer"):
+        model_folder("tiny", command=answers(code))

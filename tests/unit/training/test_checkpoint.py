@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tunesmith.core.errors import RunError
+from tunesmith.training import checkpoint as module
+from tunesmith.training.checkpoint import (
+    Progress,
+    list_checkpoints,
+    load_newest,
+    prune,
+    save_checkpoint,
+)
+
+
+def trained_state() -> tuple[dict[str, nn.Parameter], torch.optim.AdamW]:
+    torch.manual_seed(0)
+    trainable = {"a": nn.Parameter(torch.randn(3, 4)), "b": nn.Parameter(torch.randn(5))}
+    optimizer = torch.optim.AdamW(trainable.values(), fused=True)
+    take_step(trainable, optimizer)
+    return trainable, optimizer
+
+
+def take_step(trainable: dict[str, nn.Parameter], optimizer: torch.optim.AdamW) -> None:
+    for parameter in trainable.values():
+        parameter.grad = torch.randn(parameter.shape)
+    optimizer.step()
+
+
+def progress_at(step: int) -> Progress:
+    return Progress(step=step, tokens=10 * step, seconds=1.5, held_out={2: 0.5})
+
+
+def test_what_was_saved_comes_back_and_goes_on_the_same(tmp_path: Path) -> None:
+    trainable, optimizer = trained_state()
+    save_checkpoint(tmp_path, progress_at(3), trainable, optimizer)
+    take_step(trainable, optimizer)  # draws from the random state that was saved
+    fresh = {name: nn.Parameter(torch.zeros_like(value)) for name, value in trainable.items()}
+    other = torch.optim.AdamW(fresh.values(), fused=True)
+    assert load_newest(tmp_path, fresh, other) == progress_at(3)
+    take_step(fresh, other)
+    assert all(fresh[name].equal(trainable[name]) for name in trainable)
+
+
+def test_nothing_is_loaded_where_there_is_no_checkpoint(tmp_path: Path) -> None:
+    trainable, optimizer = trained_state()
+    assert load_newest(tmp_path / "none", trainable, optimizer) is None
+
+
+@pytest.mark.parametrize("harm", ["flip", "truncate", "remove", "no manifest"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, harm: str) -> None:
+    trainable, optimizer = trained_state()
+    save_checkpoint(tmp_path, progress_at(1), trainable, optimizer)
+    file = save_checkpoint(tmp_path, progress_at(2), trainable, optimizer) / module.TRAINED
+    content = bytearray(file.read_bytes())
+    if harm == "flip":
+        content[-1] ^= 1
+        file.write_bytes(content)
+    elif harm == "truncate":
+        file.write_bytes(content[:-4])
+    elif harm == "remove":
+        file.unlink()
+    else:
+        (file.parent / module.MANIFEST).unlink()
+    assert load_newest(tmp_path, trainable, optimizer) == progress_at(1)
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint_and_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainable, optimizer = trained_state()
+    save_checkpoint(tmp_path, progress_at(1), trainable, optimizer)
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "_moments", full)
+    with pytest.raises(RunError, match="disk is full") as caught:
+        save_checkpoint(tmp_path, progress_at(2), trainable, optimizer)
+    assert caught.value.code == "no_space"
+    assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
+    assert load_newest(tmp_path, trainable, optimizer) == progress_at(1)
+
+
+def test_what_a_killed_process_left_is_never_a_checkpoint_and_is_cleared(tmp_path: Path) -> None:
+    trainable, optimizer = trained_state()
+    (tmp_path / ".step-7.123.tmp").mkdir()
+    (tmp_path / ".step-7.123.tmp" / module.TRAINED).write_bytes(b"half")
+    assert load_newest(tmp_path, trainable, optimizer) is None
+    save_checkpoint(tmp_path, progress_at(1), trainable, optimizer)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "held_out", "left"),
+    [
+        (2, {}, [4, 5]),
+        (1, {}, [5]),
+        (1, {2: 0.1, 4: 0.3}, [2, 5]),
+        (2, {2: 0.1, 4: 0.3}, [2, 5]),
+        (3, {2: 0.1}, [2, 4, 5]),
+        (9, {}, [1, 2, 3, 4, 5]),
+    ],
+)
+def test_the_newest_and_the_best_are_never_pruned(
+    tmp_path: Path, keep: int, held_out: dict[int, float], left: list[int]
+) -> None:
+    for step in range(1, 6):
+        (tmp_path / f"step-{step}").mkdir()
+    prune(tmp_path, keep=keep, held_out=held_out)
+    assert [path.name for path in list_checkpoints(tmp_path)] == [f"step-{step}" for step in left]
+
+
+def test_a_checkpoint_of_another_method_is_refused(tmp_path: Path) -> None:
+    trainable, optimizer = trained_state()
+    save_checkpoint(tmp_path, progress_at(1), trainable, optimizer)
+    other = {"c": nn.Parameter(torch.zeros(2))}
+    with pytest.raises(RunError, match="other parameters") as caught:
+        load_newest(tmp_path, other, torch.optim.AdamW(other.values()))
+    assert caught.value.code == "checkpoint_mismatch"
