@@ -2,11 +2,11 @@
 
     python benchmarks/alpaca_lora.py --data alpaca_en_demo.json --rows 200 --out tunesmith.json
 
-Rank 16 on all linear layers, at most 512 tokens a row, one epoch, bf16 where the processor is fast at
-it. Prints and writes: seconds of the training loop alone, tokens (unpadded, as rendered), tokens per
-second, peak resident memory in bytes, and the mean loss per supervised token on the 50 rows that
-follow, which the training did not see. The held-out loss is measured with transformers' own forward
-pass, row by row, and not with the code under test.
+Rank 16 on all linear layers, at most 512 tokens a row, one epoch, bf16 where the processor is fast
+at it. Prints and writes: seconds of the training loop alone, tokens (unpadded, as rendered), tokens
+per second, peak resident memory in bytes, and the mean loss per supervised token on the 50 rows
+that follow, which the training did not see. The held-out loss is measured with transformers' own
+forward pass, row by row, and not with the code under test.
 """
 
 from __future__ import annotations

@@ -96,7 +96,8 @@ def test_a_row_leaves_its_neighbours_losses_alone() -> None:
     rows = make_examples([12, 14, 13], shared_prefix=9)
     other = make_examples([12, 14, 13], shared_prefix=9, seed=5)[0]
     silent = [
-        Example(row.row_id, row.file, row.line, row.tokens, row.weights * 0) for row in (rows[0], other)
+        Example(row.row_id, row.file, row.line, row.tokens, row.weights * 0)
+        for row in (rows[0], other)
     ]
     model = language_model(make_llama())
     first, second = (

@@ -11,6 +11,7 @@ from typing import Any
 
 from tunesmith.cli import output
 from tunesmith.core.errors import Fault, ModelError
+from tunesmith.core.threads import with_short_spins
 
 MODULE = "tunesmith.models.prepare"
 
@@ -19,7 +20,12 @@ def model_folder(source: str, *, command: Sequence[str] | None = None) -> Path:
     """The folder of a prepared model; what takes time is said on standard error."""
     argv = command or (sys.executable, "-m", MODULE, source)
     process = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=with_short_spins(),
     )
     assert process.stdout is not None
     assert process.stderr is not None

@@ -39,6 +39,8 @@ class Row:
     reference: str
     before: str | None
     after: str | None
+    before_is_cut: bool = False
+    after_is_cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,8 @@ def _row(row_id: str, before: Values | None, after: Values | None) -> Row:
         reference=str(some.get("reference") or ""),
         before=None if before is None else str(before.get("text") or ""),
         after=None if after is None else str(after.get("text") or ""),
+        before_is_cut=(before or {}).get("finish_reason") == "length",
+        after_is_cut=(after or {}).get("finish_reason") == "length",
     )
 
 

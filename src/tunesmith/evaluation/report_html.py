@@ -89,8 +89,8 @@ def _answer(row: Row) -> str:
     sides = (
         ("asked", row.prompt, ""),
         ("wanted", row.reference, ""),
-        ("before", row.before, _mark(row.before, row.reference)),
-        ("after", row.after, _mark(row.after, row.reference)),
+        ("before", row.before, _mark(row.before, row.reference, is_cut=row.before_is_cut)),
+        ("after", row.after, _mark(row.after, row.reference, is_cut=row.after_is_cut)),
     )
     blocks = "".join(
         f"<dt>{name}{mark}</dt><dd>{_text(text) or '<i>(nothing)</i>'}</dd>"
@@ -100,9 +100,10 @@ def _answer(row: Row) -> str:
     return f"<article><h3>{_text(row.row_id)}</h3><dl>{blocks}</dl></article>"
 
 
-def _mark(text: str | None, reference: str) -> str:
-    is_same = text is not None and text.strip() == reference.strip()
-    return " <b class=same>as wanted</b>" if is_same else ""
+def _mark(text: str | None, reference: str, *, is_cut: bool) -> str:
+    if text is not None and text.strip() == reference.strip():
+        return " <b class=same>as wanted</b>"
+    return " <small>cut at the limit</small>" if is_cut else ""
 
 
 def _pairs(title: str, pairs: content.Pairs) -> str:
@@ -215,6 +216,7 @@ th small { display: block; font-weight: 400; color: var(--faint); }
 article { background: var(--soft); border-radius: .5rem; padding: 1rem; }
 dl { display: grid; grid-template-columns: 5.5rem 1fr; gap: .5rem .75rem; margin: 0; }
 dt { color: var(--faint); }
+dt small { display: block; font-size: .75rem; }
 dd { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
 .same { display: block; font-size: .75rem; font-weight: 600; color: var(--good); }
 pre { background: var(--soft); border-radius: .5rem; padding: .75rem 1rem; overflow-x: auto;
@@ -226,7 +228,7 @@ details { margin-bottom: .75rem; }
  dl { grid-template-columns: 1fr; gap: .1rem; }
  dd { margin-bottom: .6rem; }
  .pairs th { width: 9rem; }
- .same { display: inline; }
+ .same, dt small { display: inline; }
 }
 @media print { article, pre { background: none; border: 1px solid var(--line); } }
 """

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from tunesmith.core.errors import Fault, RunError
+from tunesmith.core.threads import with_short_spins
 from tunesmith.inference.protocol import (
     DEFAULT_MAX_NEW_TOKENS,
     Delta,
@@ -44,6 +45,7 @@ class ChatClient:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             encoding="ascii",
+            env=with_short_spins(),
             # A session of its own: Ctrl-C at the terminal reaches us, and we pass it on.
             start_new_session=True,
         )

@@ -4,8 +4,8 @@ A character may take several tokens, and some decoders treat the start of a text
 So a window of tokens is decoded with and without the latest ones, and what has been added is given
 out once it no longer ends in the replacement character:
 
-    tokens   caf   <C3>   <A9>       !
-    pieces   caf    ""    e acute    !
+    tokens   clich <C3>   <A9>       !
+    pieces   clich  ""    e acute    !
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def shared_prefix(tokens_BT: Tensor, lengths_B: Tensor, asked_BT: Tensor) -> int
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A micro-batch as one line of tokens: the shared prefix, then each row's own tokens."""
+    """A micro-batch as one line: the shared prefix, each row's own tokens, and the filling."""
 
     tokens_N: Tensor
     positions_N: Tensor
@@ -86,15 +86,18 @@ def line_up(
     """Lay the rows one after another, their first `prefix` tokens once."""
     positions_T = torch.arange(tokens_BT.shape[1])
     own_BT = (positions_T >= prefix)[None, :] & (positions_T[None, :] < lengths_B[:, None])
-    own_asked_N = asked_BT[own_BT]
+    layout = lay_out(
+        [int(length) - prefix for length in lengths_B], prefix=prefix, groups=groups, dtype=dtype
+    )
+    tokens_N = torch.zeros(layout.length, dtype=tokens_BT.dtype)
+    positions_N = torch.zeros(layout.length, dtype=torch.int64)
+    used = prefix + int(own_BT.sum())
+    tokens_N[:prefix], tokens_N[prefix:used] = tokens_BT[0, :prefix], tokens_BT[own_BT]
+    positions_N[:prefix] = positions_T[:prefix]
+    positions_N[prefix:used] = positions_T.expand_as(tokens_BT)[own_BT]
     return Line(
-        tokens_N=torch.cat([tokens_BT[0, :prefix], tokens_BT[own_BT]]),
-        positions_N=torch.cat([positions_T[:prefix], positions_T.expand_as(tokens_BT)[own_BT]]),
-        asked_S=prefix + own_asked_N.nonzero()[:, 0],
-        layout=lay_out(
-            [int(length) - prefix for length in lengths_B],
-            prefix=prefix,
-            groups=groups,
-            dtype=dtype,
-        ),
+        tokens_N=tokens_N,
+        positions_N=positions_N,
+        asked_S=prefix + asked_BT[own_BT].nonzero()[:, 0],
+        layout=layout,
     )

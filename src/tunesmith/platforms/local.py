@@ -22,6 +22,7 @@ from typing import Literal
 
 from tunesmith.core.errors import Fault, MachineError
 from tunesmith.core.run_dir import disk_error
+from tunesmith.core.threads import with_short_spins
 
 StopRequest = Literal["interrupt", "kill", "terminate"]
 
@@ -92,6 +93,7 @@ def start(argv: Sequence[str], *, log: Path) -> LocalProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env=with_short_spins(),
             )
         except OSError as error:
             found = f"the run's process cannot be started: {(error.strerror or '').lower()}"

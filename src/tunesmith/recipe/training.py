@@ -59,10 +59,6 @@ class TrainingPart(Part):
     seed: Annotated[
         int, Field(ge=0, lt=2**63, description="Decides the order of rows and the first weights.")
     ] = 0
-    compute_dtype: Annotated[
-        Literal["auto", "bf16", "fp32"],
-        Field(description="What is computed in; auto: bf16 where the processor is fast at it."),
-    ] = "auto"
     checkpoint_every: Annotated[
         int | None, Field(ge=1, description="Steps between checkpoints; by default a fifth.")
     ] = None

@@ -57,12 +57,6 @@ VALUES: dict[str, dict[str, tuple[str, str]]] = {
             ("as the base's form " + _NOT_IN_THIS_VERSION, _QUANTISED),
         ),
     },
-    "training.compute_dtype": {
-        "fp16": ("needs a loss scale, which is not there", "use compute_dtype: bf16"),
-        "float16": ("needs a loss scale, which is not there", "use compute_dtype: bf16"),
-        "bfloat16": ("has another name here", "use compute_dtype: bf16"),
-        "float32": ("has another name here", "use compute_dtype: fp32"),
-    },
     "evaluation.metrics": dict.fromkeys(
         ("accuracy", "f1", "bleu", "rouge", "chrf"),  # codespell:ignore rouge
         (_NOT_IN_THIS_VERSION, "use exact-match, json-match or token-accuracy"),

@@ -24,6 +24,8 @@ from tunesmith.models.hidden_states import hidden_states
 from tunesmith.models.load import backbone, output_head
 
 LOGIT_CHUNK_BYTES = 32 * 2**20
+# Positions are filled up with weight 0, as the line is (models/row_attention.py): few shapes.
+POSITION_MULTIPLE = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +91,9 @@ def cross_entropy(
 ) -> tuple[Tensor, int]:
     """Return the weighted sum, and how many targets have the highest logit (0 in training)."""
     head = model.head
+    filling = -len(targets_S) % POSITION_MULTIPLE
+    hidden_SC = F.pad(hidden_SC, (0, 0, 0, filling))
+    targets_S, weights_S = F.pad(targets_S, (0, filling)), F.pad(weights_S, (0, filling))
     counts = not torch.is_grad_enabled()  # a pass over all logits that a training step can spare
     total, correct = _ChunkedCrossEntropy.apply(  # pyright: ignore[reportGeneralTypeIssues]
         hidden_SC, head.weight, head.bias, targets_S, weights_S, model, counts
@@ -120,7 +125,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             logits = _logits(F.linear(hidden[chunk], weight, bias).float(), model)
             target = targets[chunk, None]
             if counts:
-                correct += (logits.argmax(-1, keepdim=True) == target).sum()
+                right = logits.argmax(-1, keepdim=True) == target
+                correct += (right & (weights[chunk, None] > 0)).sum()
             loss, grad = _loss_and_gradient(logits, target, weights[chunk, None], model)
             total += loss
             if not any(ctx.needs_input_grad):
@@ -147,7 +153,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 def _chunks(num_positions: int, *, vocabulary: int) -> Iterator[slice]:
-    size = max(1, LOGIT_CHUNK_BYTES // (4 * vocabulary))
+    size = LOGIT_CHUNK_BYTES // (4 * vocabulary)
+    size = max(1, size // POSITION_MULTIPLE) * POSITION_MULTIPLE
     for first in range(0, num_positions, size):
         yield slice(first, first + size)
 

@@ -77,6 +77,12 @@ def test_answers_stand_side_by_side_and_right_ones_are_marked(tmp_path: Path) ->
     assert text.count("as wanted") == 2
 
 
+def test_an_answer_that_was_cut_is_marked(tmp_path: Path) -> None:
+    answer = {**make_answer(3, after=True), "finish_reason": "length"}
+    run_dir = make_run(tmp_path / "run", after=make_side(after=True, answers=[answer]))
+    assert report_of(run_dir).count("cut at the limit") == 1
+
+
 @pytest.mark.parametrize("missing", ["before", "after"])
 def test_a_side_may_be_missing(tmp_path: Path, missing: str) -> None:
     text = report_of(make_run(tmp_path / "run", **{missing: None}))

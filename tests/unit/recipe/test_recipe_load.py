@@ -251,7 +251,7 @@ def test_a_key_given_twice_is_refused(write) -> None:
         ("model: {source: tiny, base: nf4}\n", ("model.base", "dtype: bf16")),
         ("task: ner\n", ("ner", "task: chat")),
         ("task: preference\n", ("preference", "task: chat")),
-        ("training: {compute_dtype: fp16}\n", ("fp16", "bf16")),
+        ("model: {source: tiny, dtype: fp16}\n", ("fp16", "bf16")),
         ("evaluation: {metrics: [bleu]}\n", ("bleu", "exact-match")),
     ],
 )

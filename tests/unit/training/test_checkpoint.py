@@ -76,7 +76,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_nothing_half_written(
     trainable, optimizer = trained_state()
     save_checkpoint(tmp_path, progress_at(1), trainable, optimizer)
 
-    def full(*arguments: object) -> None:
+    def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(module, "_moments", full)

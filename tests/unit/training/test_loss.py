@@ -23,13 +23,13 @@ def test_chunks_give_the_loss_and_gradients_of_the_whole(
     scale: float, softcap: float | None, bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(loss_module, "LOGIT_CHUNK_BYTES", 4 * 53 * 4)  # 4 positions a chunk
+    monkeypatch.setattr(loss_module, "LOGIT_CHUNK_BYTES", 4 * 53 * 32)  # 32 positions a chunk
     head = nn.Linear(16, 53, bias=bias)
     model = LanguageModel(
         decoder=nn.Identity(), head=head, logit_scale=scale, logit_softcap=softcap
     )
-    hidden = torch.randn(11, 16, requires_grad=True)
-    targets, weights = torch.randint(0, 53, (11,)), torch.rand(11)
+    hidden = torch.randn(75, 16, requires_grad=True)
+    targets, weights = torch.randint(0, 53, (75,)), torch.rand(75)
     inputs = [hidden, *head.parameters()]
     ours, _ = cross_entropy(model, hidden, targets, weights)
     theirs = reference(model, hidden, targets, weights)

@@ -1,0 +1,92 @@
+"""A run small enough to be started many times: a tiny model's folder, rows, and a run folder."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+
+from tests.fakes.tiny import make_tokenizer
+from tests.fakes.tiny_llama import make_llama
+from tunesmith.core.events import read_events
+from tunesmith.core.run_dir import RunDir, write_json
+from tunesmith.core.threads import with_short_spins
+from tunesmith.data.tokenizer import load_tokenizer
+from tunesmith.recipe.load import load_recipe, resolved
+
+
+def make_model_folder(folder: Path) -> Path:
+    """Save a random Llama with a byte tokenizer and a ChatML template."""
+    make_tokenizer(folder)
+    make_llama(vocab_size=len(load_tokenizer(folder))).save_pretrained(folder)
+    return folder
+
+
+def make_rows(file: Path, num_rows: int) -> Path:
+    """Write rows of different lengths."""
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"question {row} " + "word " * (row % 7)},
+                {"role": "assistant", "content": f"answer {row * row} " + "yes " * (row % 5)},
+            ]
+        }
+        for row in range(num_rows)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def make_run(folder: Path, model: Path, data: Path, **parts: dict[str, Any]) -> RunDir:
+    """Make a run folder that is ready to be carried out."""
+    recipe: dict[str, Any] = {
+        "model": str(model),
+        "task": "chat",
+        "data": {"train": str(data), "validation": "20%"},
+        "method": {"type": "lora", "rank": 4, "dropout": 0.1},
+        "training": {
+            "epochs": 3,
+            "tokens_per_step": 256,
+            "micro_batch_tokens": 160,
+            "checkpoint_every": 4,
+            "learning_rate": 1e-3,
+        },
+        "evaluation": {"prompts": 1, "max_new_tokens": 4},
+    }
+    for part, values in parts.items():
+        recipe[part] = {**recipe[part], **values} if isinstance(recipe[part], dict) else values
+    run_dir = RunDir.create(folder)
+    loaded = load_recipe(recipe)
+    run_dir.recipe_yaml.write_text(loaded.text)
+    write_json(run_dir.resolved_json, resolved(loaded))
+    return run_dir
+
+
+def start_run(run_dir: RunDir) -> subprocess.Popen[bytes]:
+    """Start the run's process; its output goes to the run's log."""
+    with run_dir.log.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tunesmith.run", str(run_dir.path)],
+            stdout=log,
+            stderr=log,
+            env=with_short_spins(),
+        )
+
+
+def losses_of(run_dir: RunDir) -> dict[int, float]:
+    """Each step's loss; a step that was made again after a resume must have had the same."""
+    losses: dict[int, float] = {}
+    for event in read_events(run_dir.events_jsonl):
+        if event["type"] == "step":
+            again = losses.setdefault(event["step"], event["loss"])
+            assert again == event["loss"], f"step {event['step']} was made again with another loss"
+    return losses
+
+
+def adapter_of(run_dir: RunDir) -> dict[str, Any]:
+    """The tensors of the final adapter."""
+    return safetensors.torch.load_file(run_dir.final / "adapter_model.safetensors")
