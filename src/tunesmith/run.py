@@ -144,7 +144,7 @@ def execute(run: Run, stop: StopRequests) -> None:
         recipe.model.source, recipe.model.revision, on_progress=lambda text: note(events, text)
     )
     facts = read_facts(prepared.folder)
-    refuse_too_long(recipe, facts)
+    recipe = within_positions(recipe, run, facts)
     tokenizer = load_tokenizer(prepared.folder)
     rendered = render_data(loaded, tokenizer, recipe.data, recipe.task.type)
     tell_data(run, loaded, rendered)
@@ -162,6 +162,7 @@ def execute(run: Run, stop: StopRequests) -> None:
         evaluation.measure("before")
 
     optimizer = make_optimizer(method.trainable, part, learning_rate=recipe.learning_rate)
+    torch.manual_seed(part.seed)  # dropout draws from here; a checkpoint brings its own state
     progress = load_newest(run_dir.checkpoints, method.trainable, optimizer)
     if progress is None:
         progress = Progress(step=0)
@@ -259,11 +260,16 @@ def note(events: EventLog, message: str) -> None:
     events.write("note", message=message)
 
 
-def refuse_too_long(recipe: Recipe, facts: ModelFacts) -> None:
-    """Refuse rows longer than the model has positions for."""
+def within_positions(recipe: Recipe, run: Run, facts: ModelFacts) -> Recipe:
+    """Keep rows within the model's positions: a default gives way, another length is refused."""
     limit = facts.max_positions
     if limit is None or recipe.data.max_length <= limit:
-        return
+        return recipe
+    origins = read_json(run.run_dir.resolved_json)["origins"]
+    if origins.get("data.max_length") == "default":
+        note(run.events, f"data.max_length is {limit} here: the model has no more positions")
+        data = recipe.data.model_copy(update={"max_length": limit})
+        return recipe.model_copy(update={"data": data})
     fault = Fault(
         found=f"{recipe.data.max_length} tokens a row; {recipe.model.source} has {limit} positions",
         where="recipe: data.max_length",
