@@ -99,7 +99,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--learning-rate", type=float, default=4e-4)
     parser.add_argument("--tokens-per-step", type=int, default=1536)
-    parser.add_argument("--micro-batch-tokens", type=int, default=1536)
+    parser.add_argument("--micro-batch-tokens", type=int, default=3072)
     parser.add_argument("--out", default="tunesmith.json")
     return parser.parse_args()
 
