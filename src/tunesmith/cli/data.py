@@ -223,7 +223,7 @@ def _render(
     faults = [one.to_fault() for one in rendered if isinstance(one, RowFault)]
     if faults:
         raise DataError(faults)
-    return [one for one in rendered if isinstance(one, Example)]
+    return [one for each in rendered if not isinstance(each, RowFault) for one in each]
 
 
 def _coloured(pieces: Sequence[Piece]) -> Text:

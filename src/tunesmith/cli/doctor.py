@@ -18,7 +18,7 @@ from tunesmith.cli import output
 from tunesmith.cli.program import suggest
 from tunesmith.cli.quantities import bytes_text
 from tunesmith.core import hardware
-from tunesmith.models.cache import cache_root
+from tunesmith.core.cache import cache_root
 from tunesmith.models.catalog import CATALOG, CatalogModel
 
 GIB = 1 << 30

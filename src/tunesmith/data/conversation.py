@@ -6,27 +6,68 @@ is what its author asked for: 1 or 0, or None where the row did not say.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
-Role = Literal["system", "user", "assistant"]
-ROLES: tuple[Role, ...] = ("system", "user", "assistant")
+import orjson
+
+Role = Literal["system", "user", "assistant", "tool"]
+ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the assistant makes. `arguments` is the JSON text of an object."""
+
+    name: str
+    arguments: str
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn."""
+    """One turn. `thinking` is the assistant's reasoning, kept apart from what it says.
+
+    `name` is the speaker's or the tool's; `tool_call_id` says which call a tool's result answers.
+    """
 
     role: Role
     content: str
     weight: float | None = None
+    thinking: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    name: str = ""
+    tool_call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """Turns that go through the model's chat template."""
+    """Turns that go through the model's chat template.
+
+    `tools` are the JSON texts of the tools on offer, each as its author wrote it; `label` is the
+    class of a labelled row.
+    """
 
     messages: tuple[Message, ...]
+    tools: tuple[str, ...] = ()
+    label: str | None = None
+    row_id: str = ""
+    file: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference:
+    """A prompt with a better and a worse answer; `rejected` is None for a rated single answer.
+
+    Of a rated answer (thumbs up or down) only one of `chosen` and `rejected` is there.
+    """
+
+    prompt: tuple[Message, ...]
+    chosen: tuple[Message, ...] | None
+    rejected: tuple[Message, ...] | None
+    tools: tuple[str, ...] = ()
     row_id: str = ""
     file: str = ""
     line: int = 0
@@ -53,15 +94,39 @@ class PlainText:
     line: int = 0
 
 
-Sample = Conversation | PromptCompletion | PlainText
+Sample = Conversation | Preference | PromptCompletion | PlainText
 
 
-def as_template_input(messages: tuple[Message, ...]) -> list[dict[str, str]]:
+def as_template_input(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Return the messages in the shape that chat templates read."""
-    return [{"role": message.role, "content": message.content} for message in messages]
+    return [_message_input(message) for message in messages]
 
 
-def role_sequence(messages: tuple[Message, ...]) -> str:
+def tools_as_template_input(tools: Sequence[str]) -> list[dict[str, Any]] | None:
+    """Return the tools in the shape that chat templates read, or None where there are none."""
+    return [orjson.loads(tool) for tool in tools] or None
+
+
+def _message_input(message: Message) -> dict[str, Any]:
+    values: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.thinking:
+        values["reasoning_content"] = message.thinking
+    if message.tool_calls:
+        values["tool_calls"] = [_call_input(call) for call in message.tool_calls]
+    if message.name:
+        values["name"] = message.name
+    if message.tool_call_id:
+        values["tool_call_id"] = message.tool_call_id
+    return values
+
+
+def _call_input(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": orjson.loads(call.arguments)}
+    named = {"id": call.id} if call.id else {}
+    return {"type": "function", **named, "function": function}
+
+
+def role_sequence(messages: Sequence[Message]) -> str:
     """Return the roles in order, as `system,user,assistant`."""
     return ",".join(message.role for message in messages)
 
@@ -70,10 +135,21 @@ def texts_of(sample: Sample) -> list[str]:
     """Return every text of a sample."""
     match sample:
         case Conversation():
-            return [message.content for message in sample.messages]
+            return _texts(sample.messages)
+        case Preference():
+            answers = (*(sample.chosen or ()), *(sample.rejected or ()))
+            return _texts((*sample.prompt, *answers))
         case PromptCompletion():
             return [sample.prompt, sample.completion]
         case PlainText():
             return [sample.text]
         case _:
             assert_never(sample)
+
+
+def _texts(messages: Sequence[Message]) -> list[str]:
+    texts: list[str] = []
+    for message in messages:
+        texts += [message.content, *([message.thinking] if message.thinking else [])]
+        texts += [call.arguments for call in message.tool_calls]
+    return texts

@@ -221,7 +221,8 @@ def _render_side(
         if isinstance(rendered, RowFault):
             side.faults.append(rendered)
         else:
-            side.add(sample, rendered, part)
+            for example in rendered:
+                side.add(sample, example, part)
     return side
 
 

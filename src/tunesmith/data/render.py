@@ -25,6 +25,7 @@ from tunesmith.data.conversation import (
     Conversation,
     Message,
     PlainText,
+    Preference,
     PromptCompletion,
     Sample,
     texts_of,
@@ -50,6 +51,7 @@ class Example:
     tokens: npt.NDArray[np.int32]
     weights: Weights
     has_end: bool = True
+    part: str = ""  # which of a row's several examples this is, such as "chosen"
 
     @property
     def supervised_tokens(self) -> int:
@@ -77,13 +79,14 @@ def render(sample: Sample, tokenizer: Tokenizer, part: DataPart, task: TaskName)
     (rendered,) = render_all([sample], TextEncoder(tokenizer), part, task)
     if isinstance(rendered, RowFault):
         raise DataError(rendered.to_fault())
-    return rendered
+    (example,) = rendered
+    return example
 
 
 def render_all(
     samples: Iterable[Sample], encoder: TextEncoder, part: DataPart, task: TaskName
-) -> Iterator[Example | RowFault]:
-    """Render samples in batches; each becomes an example or the fault that prevents it."""
+) -> Iterator[tuple[Example, ...] | RowFault]:
+    """Render samples in batches; each becomes its examples or the fault that prevents them."""
     remaining = iter(samples)
     while batch := list(islice(remaining, _BATCH)):
         scripts = [_to_script(sample, encoder, part, task) for sample in batch]
@@ -93,7 +96,8 @@ def render_all(
             if isinstance(script, RowFault):
                 yield script
             else:
-                yield _to_example(sample, script, next(encodings), encoder)
+                example = _to_example(sample, script, next(encodings), encoder)
+                yield example if isinstance(example, RowFault) else (example,)
 
 
 def prompt_tokens(sample: Sample, tokenizer: Tokenizer, part: DataPart, task: TaskName) -> Prompt:
@@ -111,6 +115,8 @@ def prompt_tokens(sample: Sample, tokenizer: Tokenizer, part: DataPart, task: Ta
         case PromptCompletion():
             ids = encoder.ids(sample.prompt)
             return Prompt([*encoder.missing_bos(ids), *ids], sample.completion)
+        case Preference():
+            raise NotImplementedError
         case PlainText():
             tokens = render(sample, tokenizer, part, task).tokens.tolist()
             num_given = max(1, min(_MAX_PROMPT_OF_TEXT, len(tokens) // 2))
@@ -148,7 +154,7 @@ def has_control_text(sample: Sample, encoder: TextEncoder) -> bool:
 
 
 def fit(
-    example: Example, max_length: int, overflow: Literal["error", "drop", "truncate"]
+    example: Example, max_length: int, overflow: Literal["error", "drop", "truncate", "chunk"]
 ) -> Fitted:
     """Hold an example to the length limit. Only `truncate` cuts, at the end, and counts."""
     if len(example.tokens) <= max_length:
@@ -156,7 +162,7 @@ def fit(
     match overflow:
         case "error" | "drop":
             return Fitted(None, len(example.tokens), example.supervised_tokens)
-        case "truncate":
+        case "truncate" | "chunk":
             cut = Example(
                 row_id=example.row_id,
                 file=example.file,
@@ -197,6 +203,8 @@ def _to_script(
                 base_weight=1.0 if part.train_on == "all" else 0.0,
                 ends_with_eos=True,
             )
+        case Preference():
+            raise NotImplementedError
         case PlainText():
             return _Script(text=sample.text, spans=(), base_weight=1.0, ends_with_eos=True)
         case _:

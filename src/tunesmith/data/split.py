@@ -10,7 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from tunesmith.data.conversation import Conversation, PromptCompletion, Sample
+from tunesmith.data.conversation import (
+    Conversation,
+    Preference,
+    PromptCompletion,
+    Sample,
+    texts_of,
+)
 
 _HASH_BYTES = 16
 
@@ -77,6 +83,8 @@ def _hash(sample: Sample, *, with_weights: bool) -> bytes:
         ]
     elif isinstance(sample, PromptCompletion):
         fields = [sample.prompt, sample.completion]
+    elif isinstance(sample, Preference):
+        fields = texts_of(sample)
     else:
         fields = [sample.text]
     digest = blake2b(digest_size=_HASH_BYTES)

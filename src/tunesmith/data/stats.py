@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tunesmith.data.conversation import Sample
 from tunesmith.data.formats import TaskName
-from tunesmith.data.render import Example, fit, has_control_text, render_all
+from tunesmith.data.render import fit, has_control_text, render_all
 from tunesmith.data.rows import RowFault
 from tunesmith.data.tokenizer import TextEncoder, Tokenizer
 from tunesmith.recipe.data import DataPart
@@ -67,7 +67,7 @@ def describe(
     """Render samples and count; rows that cannot be rendered are in `faults`."""
     encoder = TextEncoder(tokenizer)
     rendered = list(render_all(samples, encoder, part, task))
-    examples = [one for one in rendered if isinstance(one, Example)]
+    examples = [one for each in rendered if not isinstance(each, RowFault) for one in each]
     cuts = [fit(example, part.max_length, "truncate") for example in examples]
     return DataStats(
         rows=len(samples),

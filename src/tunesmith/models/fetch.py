@@ -16,8 +16,9 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from tunesmith.core.cache import cache_root, cache_writes, lock, require_space
 from tunesmith.core.errors import Fault, ModelError
-from tunesmith.models.cache import cache_root, cache_writes, file_sha256, lock, require_space
+from tunesmith.models.cache import file_sha256
 from tunesmith.models.catalog import CatalogModel
 
 # A silent server is given up after this long; a slow one that keeps sending is not.

@@ -79,7 +79,82 @@ class DataPart(Part):
     ] = "assistant"
     max_length: Annotated[int, Field(ge=2, description="The most tokens of a row.")] = 1024
     overflow: Annotated[
-        Literal["error", "drop", "truncate"],
-        Field(description="What happens to a row that is too long; always counted."),
+        Literal["error", "drop", "truncate", "chunk"],
+        Field(
+            description=(
+                "What happens to a row that is too long; always counted. chunk: a plain text "
+                "becomes several examples and loses nothing."
+            ),
+        ),
     ] = "error"
     limit: Annotated[int | None, Field(ge=1, description="Only the first so many rows.")] = None
+    test: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description=(
+                "A file of rows for a last test: never trained, only held against the others for "
+                "rows that are in both."
+            ),
+        ),
+    ] = None
+    on_bad_row: Annotated[
+        Literal["error", "drop"],
+        Field(
+            description=(
+                "What happens to a row with a fault: all faults are an error, or the row is left "
+                "out, counted, and listed in the run folder."
+            ),
+        ),
+    ] = "error"
+    turn_order: Annotated[
+        Literal["strict", "merge"],
+        Field(
+            description=(
+                "Conversations whose turns do not alternate: a fault, or neighbours of one role "
+                "are joined with a blank line."
+            ),
+        ),
+    ] = "strict"
+    system_role: Annotated[
+        Literal["keep", "fold", "drop"],
+        Field(
+            description=(
+                "A system message that the chat template refuses: an error, put at the start of "
+                "the first user message, or left out."
+            ),
+        ),
+    ] = "keep"
+    unstable_template: Annotated[
+        Literal["split", "error"],
+        Field(
+            description=(
+                "A chat template that prints earlier turns otherwise than they were served: the "
+                "row becomes one example a reply, or an error."
+            ),
+        ),
+    ] = "split"
+    end_token: Annotated[
+        bool,
+        Field(
+            description=(
+                "Whether the end token closes a prompt with its completion, and a plain text."
+            )
+        ),
+    ] = True
+    documents: Annotated[
+        Literal["auto", "line", "block", "file"],
+        Field(
+            description=(
+                "What one row of a text file is: a line, a block up to a blank line, or the file. "
+                "auto: lines of .txt, blocks of .abc."
+            ),
+        ),
+    ] = "auto"
+    rows_at: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="Where the list of rows is in a JSON object, e.g. data or result.rows.",
+        ),
+    ] = None

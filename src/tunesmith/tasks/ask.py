@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from tunesmith.data.conversation import Conversation, PlainText, PromptCompletion, Sample
+from tunesmith.data.conversation import (
+    Conversation,
+    PlainText,
+    Preference,
+    PromptCompletion,
+    Sample,
+)
 from tunesmith.data.tokenizer import Tokenizer
 from tunesmith.recipe.data import DataPart
 from tunesmith.tasks import chat, completion
@@ -18,5 +24,7 @@ def ask(sample: Sample, tokenizer: Tokenizer, part: DataPart) -> Question:
             return chat.ask(sample, tokenizer, part)
         case PromptCompletion() | PlainText():
             return completion.ask(sample, tokenizer, part)
+        case Preference():
+            raise NotImplementedError
         case _:
             assert_never(sample)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tunesmith.core import cache
 from tunesmith.core.errors import MachineError
-from tunesmith.models import cache
 from tunesmith.models.cache import find_fault, obtain_entry
 
 CONTENT = b"weights" * 1000
@@ -132,13 +132,13 @@ def test_a_disk_without_room_is_told_with_the_remedy(root: Path) -> None:
 
 
 def test_too_little_room_is_refused_before_the_work() -> None:
-    with pytest.raises(MachineError, match="the model needs 1000000000000 MB in the cache"):
+    with pytest.raises(MachineError, match="the cache entry needs 1000000000000 MB in the cache"):
         cache.require_space(10**18)
 
 
 def test_a_cache_that_cannot_be_written_is_told(root: Path) -> None:
     root.write_text("a file where the folder should be")
-    with pytest.raises(MachineError, match="the model cache cannot be written"):
+    with pytest.raises(MachineError, match="the cache cannot be written"):
         obtain_entry("m", build_files, on_progress=ignore)
 
 
