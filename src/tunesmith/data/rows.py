@@ -63,7 +63,8 @@ class RowFault:
     """What is wrong with one row, or with the whole file where `line` is 0.
 
     It reads as a sentence: `{found}, expected {expected}`. `reason` is the short name under which
-    the faults of a file are counted.
+    the faults of a file are counted. `raw` is the row's text where it is no row yet, `corrected`
+    what the row would be without the fault, where that is certain.
     """
 
     file: str
@@ -75,6 +76,8 @@ class RowFault:
     reason: str = ""
     row_id: str = ""
     row: int | None = None
+    raw: str = ""
+    corrected: str = ""
 
     @property
     def where(self) -> str:
