@@ -61,9 +61,9 @@ def show_error(error: TunesmithError, *, as_json: bool) -> None:
         note(head)
         note(f"  where: {clean(fault.where)}")
         note(f"  to do: {clean(fault.fix)}")
-    hidden = len(error.faults) - MAX_FAULTS_IN_MESSAGE
+    hidden = error.total - len(error.faults[:MAX_FAULTS_IN_MESSAGE])
     if hidden > 0:
-        note(f"... and {hidden} more of {len(error.faults)} faults")
+        note(f"... and {hidden:,} more of {error.total:,} faults")
 
 
 def describe_error(error: TunesmithError) -> dict[str, Any]:

@@ -29,32 +29,40 @@ class Fault:
 
 
 class TunesmithError(Exception):
-    """The root of the tree; `faults` is never empty, `code` is a stable machine-readable word."""
+    """The root of the tree; `faults` is never empty, `code` is a stable machine-readable word.
+
+    `total` counts all faults where only the first ones are kept.
+    """
 
     exit_code = 3
     default_code = "error"
 
-    def __init__(self, faults: Fault | Sequence[Fault], *, code: str = "") -> None:
+    def __init__(
+        self, faults: Fault | Sequence[Fault], *, code: str = "", total: int | None = None
+    ) -> None:
         self.faults: tuple[Fault, ...] = (faults,) if isinstance(faults, Fault) else tuple(faults)
         assert self.faults, "an error names at least one fault"
         self.code = code or self.default_code
+        self.total = total or len(self.faults)
         super().__init__(self.message())
 
     def message(self) -> str:
         """All faults as text; past the cap they are counted instead of printed."""
         shown = [str(fault) for fault in self.faults[:MAX_FAULTS_IN_MESSAGE]]
-        hidden = len(self.faults) - len(shown)
+        hidden = self.total - len(shown)
         if hidden:
-            shown.append(f"... and {hidden} more of {len(self.faults)} faults")
+            shown.append(f"... and {hidden:,} more of {self.total:,} faults")
         return "\n".join(shown)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle through the faults, so that an error survives the way between processes."""
-        return (_rebuild, (type(self), self.faults, self.code))
+        return (_rebuild, (type(self), self.faults, self.code, self.total))
 
 
-def _rebuild(kind: type[TunesmithError], faults: tuple[Fault, ...], code: str) -> TunesmithError:
-    return kind(faults, code=code)
+def _rebuild(
+    kind: type[TunesmithError], faults: tuple[Fault, ...], code: str, total: int
+) -> TunesmithError:
+    return kind(faults, code=code, total=total)
 
 
 class UserError(TunesmithError, ValueError):
