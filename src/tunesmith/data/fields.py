@@ -2,31 +2,69 @@
 
 from __future__ import annotations
 
+import ast
+import json
 from collections.abc import Mapping
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast
 
-from tunesmith.data.json_text import type_name
+from tunesmith.data.json_text import JsonText, NotJsonError, type_name
 from tunesmith.data.rows import RowFault
+
+TaskName = Literal["chat", "completion", "preference"]
+Columns = Mapping[str, str]  # a form's own word for a column -> the file's name
+
+
+class _Missing:
+    """The type of MISSING."""
+
+
+MISSING: Final = _Missing()  # what a row gives for a column that it does not have
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What the recipe says of every row. `has_system`: it brings a system message of its own."""
+
+    task: TaskName = "chat"
+    turn_order: Literal["strict", "merge"] = "strict"
+    has_system: bool = False
 
 
 class FieldReader:
-    """The columns of a row under a form's own names, and the faults found so far.
+    """The columns of a row under a form's own words, and the faults found so far.
 
     A value that cannot be read comes back empty, so that reading goes on and finds the other faults
-    too.
+    too. `notes` are remarks that are no faults; `unread` are keys inside a column that mean nothing
+    here.
     """
 
     def __init__(
-        self, place: RowFault, values: Mapping[str, Any], columns: Mapping[str, str]
+        self,
+        place: RowFault,
+        values: Mapping[str, Any],
+        columns: Columns,
+        options: ReadOptions | None = None,
     ) -> None:
         self.place = place
         self.values = values
         self.columns = columns
+        self.options = options or ReadOptions()
         self.faults: list[RowFault] = []
+        self.notes: list[str] = []
+        self.unread: set[str] = set()
 
-    def name(self, column: str) -> str:
+    def name(self, word: str) -> str:
         """Return the file's name of a column."""
-        return self.columns.get(column, column)
+        return self.columns.get(word, word)
+
+    def value(self, word: str) -> object:
+        """Return a column's value, or MISSING."""
+        return lookup(self.values, self.columns.get(word, word))
+
+    def has(self, word: str) -> bool:
+        """Say whether the row has a value in a column."""
+        return self.value(word) not in (None, MISSING)
 
     def fault(self, field: str, found: str, expected: str, *, reason: str, fix: str = "") -> None:
         """Note a fault of this row."""
@@ -34,29 +72,72 @@ class FieldReader:
             self.place.saying(found=found, expected=expected, fix=fix, reason=reason, field=field)
         )
 
-    def text(self, column: str, *, may_be_empty: bool = True) -> str:
+    def note(self, what: str) -> None:
+        """Note something that is no fault and should be known."""
+        if what not in self.notes:
+            self.notes.append(what)
+
+    def text(self, word: str, *, may_be_empty: bool = True) -> str:
         """Return the text of a column that must be there."""
-        name = self.name(column)
-        if name not in self.values:
-            self.fault(name, f'no column "{name}" in this row', "a string", reason="missing column")
+        value = self.value(word)
+        if value is MISSING:
+            self.missing(word, "a string")
             return ""
-        return self.check_text(name, self.values[name], may_be_empty=may_be_empty)
+        return self.check_text(self.name(word), value, may_be_empty=may_be_empty)
 
-    def optional_text(self, column: str) -> str:
+    def optional_text(self, word: str) -> str:
         """Return the text of a column that may be absent or null."""
-        value = self.values.get(self.name(column))
-        return "" if value is None else self.check_text(self.name(column), value)
+        value = self.value(word)
+        if value is None or value is MISSING:
+            return ""
+        return self.check_text(self.name(word), value)
 
-    def optional_list(self, column: str) -> list[Any]:
-        """Return the list of a column that may be absent or null."""
-        name = self.name(column)
-        value = self.values.get(name)
-        if value is None:
+    def optional_list(self, word: str) -> list[Any]:
+        """Return the list of a column that may be absent, null, or JSON text of a list."""
+        value = self.structured(word)
+        if value is None or value is MISSING:
             return []
         if not isinstance(value, list):
-            self.wrong_type(name, value, "list")
+            self.wrong_type(self.name(word), value, "list")
             return []
         return cast("list[Any]", value)
+
+    def structured(self, word: str) -> object:
+        """Return a column's value, decoded where it is JSON text of a list or an object."""
+        value = self.value(word)
+        if not isinstance(value, str):
+            return value
+        text = value.strip()
+        if not text:
+            return None
+        return self.decode(self.name(word), text) if text[0] in "[{" else value
+
+    def listed(self, word: str) -> list[Any]:
+        """Return a column's list, or the list that its text is, in JSON or in Python's writing."""
+        value = self.value(word)
+        if isinstance(value, str):
+            value = from_literal(value)
+        if value is MISSING:
+            self.missing(word, "a list")
+        elif not isinstance(value, list):
+            self.wrong_type(self.name(word), self.value(word), "list, or a text that is one")
+        else:
+            return cast("list[Any]", value)
+        return []
+
+    def decode(self, field: str, text: str, *, what: str = "the text") -> object:
+        """Return what a JSON text holds, or MISSING with a fault where it is broken."""
+        try:
+            value, _, oddities = JsonText().decode(text, 0, alone=True)
+        except NotJsonError as error:
+            self.fault(
+                field, f"{what} is not JSON: {error.cause} at column {error.column}", "JSON text",
+                fix=error.fix, reason="not JSON",
+            )  # fmt: skip
+            return MISSING
+        for odd in oddities:
+            self.fault(field, odd.found, odd.expected, fix=odd.fix, reason=odd.reason)
+        return MISSING if oddities else value
 
     def check_text(self, field: str, value: object, *, may_be_empty: bool = True) -> str:
         """Return a value that must be a text."""
@@ -68,6 +149,11 @@ class FieldReader:
         if not value.isascii():
             self._check_surrogates(field, value)
         return value
+
+    def missing(self, word: str, expected: str) -> None:
+        """Note that a column is not there."""
+        name = self.name(word)
+        self.fault(name, f'no column "{name}" in this row', expected, reason="missing column")
 
     def wrong_type(self, field: str, value: object, expected: str) -> None:
         """Note that a value is of another type."""
@@ -87,3 +173,30 @@ class FieldReader:
                 fix="remove it, or write both halves of the character",
                 reason="lone surrogate",
             )
+
+
+def from_literal(text: str) -> object:
+    """Return the list or object that a text is, in JSON or in Python's writing; else the text."""
+    start = text.lstrip()[:1]
+    if start not in ("[", "{"):
+        return text
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text.strip())
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+    return text
+
+
+def lookup(values: Mapping[str, Any], name: str) -> object:
+    """Return the value of a column, or of the nested one that a dotted name leads to."""
+    if name in values:
+        return values[name]
+    if "." not in name:
+        return MISSING
+    inner: object = values
+    for step in name.split("."):
+        if not isinstance(inner, Mapping) or step not in inner:
+            return MISSING
+        inner = cast("Mapping[str, object]", inner)[step]
+    return inner

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import assert_never
 
 from tunesmith.data.conversation import (
     Conversation,
+    Message,
+    PlainText,
     Preference,
     PromptCompletion,
     Sample,
-    texts_of,
 )
 
 _HASH_BYTES = 16
@@ -41,7 +43,7 @@ def remove_duplicates(samples: Sequence[Sample]) -> Distinct:
     """Keep the first of equal samples: same turns, same texts, same weights."""
     first: dict[bytes, Sample] = {}
     for sample in samples:
-        first.setdefault(_hash(sample, with_weights=True), sample)
+        first.setdefault(whole_hash(sample), sample)
     return Distinct(samples=tuple(first.values()), duplicates=len(samples) - len(first))
 
 
@@ -74,22 +76,57 @@ def content_hash(sample: Sample) -> bytes:
     return _hash(sample, with_weights=False)
 
 
+def whole_hash(sample: Sample) -> bytes:
+    """Return a hash of all that a sample says, its weights too: only equal rows share it."""
+    return _hash(sample, with_weights=True)
+
+
 def _hash(sample: Sample, *, with_weights: bool) -> bytes:
-    if isinstance(sample, Conversation):
-        fields = [
-            text
-            for message in sample.messages
-            for text in (message.role, message.content, str(message.weight) * with_weights)
-        ]
-    elif isinstance(sample, PromptCompletion):
-        fields = [sample.prompt, sample.completion]
-    elif isinstance(sample, Preference):
-        fields = texts_of(sample)
-    else:
-        fields = [sample.text]
+    fields = _fields(sample, with_weights=with_weights)
     digest = blake2b(digest_size=_HASH_BYTES)
     for field in fields:
         encoded = field.encode("utf-8")
         digest.update(len(encoded).to_bytes(8))  # so that ("ab", "c") and ("a", "bc") differ
         digest.update(encoded)
     return digest.digest()
+
+
+def _fields(sample: Sample, *, with_weights: bool) -> list[str]:
+    """Return what a sample says as a list of texts that no other sample has."""
+    match sample:
+        case Conversation():
+            fields = _turn_fields(sample.messages, with_weights=with_weights)
+            label = [] if sample.label is None else ["label", sample.label]
+            return fields + _tagged("offered", sample.tools) + label
+        case Preference():
+            fields = _turn_fields(sample.prompt, with_weights=with_weights)
+            for side, turns in (("chosen", sample.chosen), ("rejected", sample.rejected)):
+                if turns is not None:
+                    fields += [side, *_turn_fields(turns, with_weights=with_weights)]
+            return fields + _tagged("offered", sample.tools)
+        case PromptCompletion():
+            return [sample.prompt, sample.completion]
+        case PlainText():
+            return [sample.text]
+        case _:
+            assert_never(sample)
+
+
+def _turn_fields(turns: Sequence[Message], *, with_weights: bool) -> list[str]:
+    fields: list[str] = []
+    for turn in turns:
+        fields += [turn.role, turn.content, str(turn.weight) * with_weights]
+        # What few turns have stands behind its own word, so that it is mistaken for nothing else.
+        if turn.thinking:
+            fields += ["thinking", turn.thinking]
+        if turn.name:
+            fields += ["name", turn.name]
+        if turn.tool_call_id:
+            fields += ["answers", turn.tool_call_id]
+        for call in turn.tool_calls:
+            fields += ["call", call.name, call.arguments, call.id]
+    return fields
+
+
+def _tagged(word: str, texts: Sequence[str]) -> list[str]:
+    return [part for text in texts for part in (word, text)]

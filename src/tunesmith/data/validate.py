@@ -1,257 +1,143 @@
 """From the rows of a file to samples: every fault of every row, before any model is loaded.
 
-Printing is capped where an error becomes text; counting never is. Imports neither torch nor
-transformers.
+Rows are checked one by one, so that a file of any size can be. Printing is capped where an error
+becomes text; counting never is. Imports neither torch nor transformers.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import Literal
 
 from tunesmith.core.errors import MAX_FAULTS_IN_MESSAGE, DataError, Fault
-from tunesmith.data.conversation import Sample, texts_of
-from tunesmith.data.formats import (
-    FORMATS,
-    Columns,
-    FormatName,
-    TaskName,
-    columns_of,
-    find_format,
-    to_sample,
-    used_columns,
-)
+from tunesmith.data.conversation import Sample
+from tunesmith.data.formats import FormatName, TaskName
+from tunesmith.data.judgement import ROWS_TO_JUDGE_BY, Judgement, judge
+from tunesmith.data.row_checker import RowChecker
 from tunesmith.data.rows import Row, RowFault, read_rows
+from tunesmith.data.tally import Note, Tally
 from tunesmith.recipe.data import DataPart
 
-_ROWS_TO_JUDGE_BY = 1000  # a file's form and columns are judged by its first rows
+__all__ = [
+    "ROWS_TO_JUDGE_BY",
+    "CheckedData",
+    "Judgement",
+    "Note",
+    "RowChecker",
+    "Tally",
+    "check_file",
+    "check_rows",
+    "judge",
+    "raise_faults",
+    "raise_tally",
+]
 
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something that is no fault and should be known: how many rows it concerns, and the first."""
-
-    what: str
-    rows: int
-    first: str
+OnBadRow = Literal["error", "drop"]
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedData:
-    """What a file holds: the samples, every fault, and how many rows each kind of fault costs."""
+    """What a file holds: the samples, the faults, and how many rows each kind of fault costs."""
 
     file: str
     format: FormatName | None
-    rows_read: int
     samples: tuple[Sample, ...]
-    faults: tuple[RowFault, ...]
-    reasons: tuple[tuple[str, int], ...]
-    ignored_columns: tuple[tuple[str, int], ...]
-    notes: tuple[Note, ...]
+    tally: Tally
+    on_bad_row: OnBadRow = "error"
+
+    @property
+    def rows_read(self) -> int:
+        """How many rows the file has, up to the limit."""
+        return self.tally.rows_read
 
     @property
     def rows_with_faults(self) -> int:
         """How many rows cannot be used."""
-        return self.rows_read - len(self.samples)
+        return self.tally.rows_refused
+
+    @property
+    def faults(self) -> tuple[RowFault, ...]:
+        """The first faults; `tally.num_faults` counts them all."""
+        return self.tally.faults
+
+    @property
+    def reasons(self) -> tuple[tuple[str, int], ...]:
+        """The rows that each reason costs, most first."""
+        return tuple(self.tally.reasons.most_common())
+
+    @property
+    def ignored_columns(self) -> tuple[tuple[str, int], ...]:
+        """The columns that the form does not read, with the rows that have them."""
+        return tuple(self.tally.ignored.most_common())
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """Everything that is no fault and should be known."""
+        return self.tally.notes
 
 
-def check_file(path: Path | str, part: DataPart, task: TaskName) -> CheckedData:
-    """Read and check a file, at most `part.limit` rows of it."""
+def check_file(path: Path | str, part: DataPart, task: TaskName | None) -> CheckedData:
+    """Read and check a file, at most `part.limit` rows of it; without a task, for any."""
     return check_rows(read_rows(path, part.limit), part, task, file=str(path))
 
 
 def check_rows(
-    rows: Iterable[Row | RowFault], part: DataPart, task: TaskName, *, file: str
+    rows: Iterable[Row | RowFault], part: DataPart, task: TaskName | None, *, file: str
 ) -> CheckedData:
     """Check rows against the form asked for, or the one that most of the first rows have."""
     remaining = iter(rows)
-    head = list(islice(remaining, _ROWS_TO_JUDGE_BY))
-    columns: Columns = part.columns.model_dump(exclude_none=True) if part.columns else {}
-    first_rows = [row for row in head if isinstance(row, Row)]
-    common = _most_common_format(first_rows, columns)
-    form = common if part.format == "auto" else part.format
-    columns = columns_of(form, columns) if form else columns
-    unsuitable = _find_unsuitable(first_rows, form, columns, task, file)
-    checker = _Checker(form, columns, task, unsuitable)
-    for row in chain(head, remaining):
-        checker.check(row)
-    return checker.result(file)
+    head = list(islice(remaining, ROWS_TO_JUDGE_BY))
+    checker = RowChecker(judge(head, part, task, file=file), part)
+    checked = (checker.check(row) for row in chain(head, remaining))
+    samples = tuple(sample for sample in checked if sample is not None)
+    return CheckedData(file, checker.judgement.form, samples, checker.tally, part.on_bad_row)
 
 
 def raise_faults(checked: Sequence[CheckedData]) -> None:
-    """Raise one DataError with every fault of the files, or return where there is none."""
-    faults = [fault for data in checked for fault in _to_faults(data)]
+    """Raise one DataError with the faults of all the files, or return where there is none."""
+    raise_tallies([(data.file, data.tally) for data in checked], checked[0].on_bad_row)
+
+
+def raise_tally(tally: Tally, *, file: str, on_bad_row: OnBadRow) -> None:
+    """Raise a DataError unless the file can be used: see `raise_tallies`."""
+    raise_tallies([(file, tally)], on_bad_row)
+
+
+def raise_tallies(tallies: Sequence[tuple[str, Tally]], on_bad_row: OnBadRow) -> None:
+    """Raise one DataError with the faults that stand in the way.
+
+    Where bad rows are left out, those are: a fault of the file as a whole, and a file without a
+    usable row.
+    """
+    faults = [fault for file, tally in tallies for fault in _to_faults(file, tally, on_bad_row)]
     if faults:
         raise DataError(faults)
 
 
-def _to_faults(data: CheckedData) -> list[Fault]:
-    faults = [fault.to_fault() for fault in data.faults]
-    is_table_needed = len(faults) > MAX_FAULTS_IN_MESSAGE or not data.samples
-    if not faults or not data.rows_read or not is_table_needed:
+def _to_faults(file: str, tally: Tally, on_bad_row: OnBadRow) -> list[Fault]:
+    is_useless = bool(tally.rows_read) and not tally.rows_usable
+    if on_bad_row == "drop" and not is_useless:
+        return [fault.to_fault() for fault in tally.file_faults]
+    faults = [_to_fault(fault) for fault in tally.faults]
+    is_table_needed = len(faults) > MAX_FAULTS_IN_MESSAGE or is_useless
+    if not faults or not tally.rows_read or not is_table_needed:
         return faults
-    table = "; ".join(f"{reason}: {count}" for reason, count in data.reasons)
+    table = "; ".join(f"{reason}: {count}" for reason, count in tally.reasons.most_common())
+    hidden = tally.num_faults - len(faults)
     summary = Fault(
-        found=f"{len(data.samples)} of {data.rows_read} rows usable ({table})",
-        where=data.file,
-        fix="mend what is named below, or take those rows out",
+        found=f"{tally.rows_usable} of {tally.rows_read} rows usable ({table})",
+        where=file,
+        fix="mend what is named below, or take those rows out"
+        + (f"; {hidden:,} more faults are counted and not listed" if hidden else ""),
     )
     return [summary, *faults]
 
 
-def _most_common_format(rows: Sequence[Row], columns: Columns) -> FormatName | None:
-    found: Counter[FormatName | None] = Counter(
-        find_format(row.values.keys(), columns) for row in rows
-    )
-    for form, _ in found.most_common():
-        if form is not None:
-            return form
-    return None
-
-
-def _find_unsuitable(
-    rows: Sequence[Row], form: FormatName | None, columns: Columns, task: TaskName, file: str
-) -> RowFault | None:
-    """Return what makes the whole file unsuitable, whatever its single rows hold."""
-    if not rows:
-        return None
-    names = sorted({name for row in rows for name in row.values})
-    place = RowFault(file=file)
-    for column, name in columns.items():
-        if name not in names:
-            return _no_column(place, name, names, f"data.columns.{column}")
-    if form is None:
-        return _no_known_form(place, rows)
-    for column in FORMATS[form].needs:
-        name = columns.get(column, column)
-        if name not in names:
-            return _no_column(place, name, names, "data.format")
-    if task not in FORMATS[form].tasks:
-        other = "completion" if task == "chat" else "chat"
-        return place.saying(
-            found=f"rows of form {form}",
-            expected=f"a form for task {task}: {_forms_for(task)}",
-            fix=f"set task: {other}, or write the rows in one of those forms",
-            reason=f'wrong format "{form}" for {task} objective',
-        )
-    return None
-
-
-def _forms_for(task: TaskName) -> str:
-    return ", ".join(form.name for form in FORMATS.values() if task in form.tasks)
-
-
-def _no_column(place: RowFault, name: str, names: list[str], key: str) -> RowFault:
-    near = get_close_matches(name, names, n=1)
-    return place.saying(
-        found=f'the file has no column "{name}"',
-        expected=f"one of its columns: {', '.join(names)}",
-        fix=f'did you mean "{near[0]}"? Set {key}' if near else f"name an existing one in {key}",
-        reason=f'no column "{name}"',
-    )
-
-
-def _no_known_form(place: RowFault, rows: Sequence[Row]) -> RowFault:
-    names = list(dict.fromkeys(name for row in rows for name in row.values))
-    texts = [name for name, value in rows[0].values.items() if isinstance(value, str)]
-    if {"chosen", "rejected"} <= set(names):
-        found, fix = "preference rows (chosen, rejected)", "give rows with one answer each"
-    else:
-        found = f"no known form has the columns {', '.join(names) or '(none)'}"
-        asked, answered = texts if len(texts) == 2 else ("<column>", "<column>")
-        fix = f"set data.columns, such as {{prompt: {asked}, completion: {answered}}}"
-    needs = "; ".join(" + ".join(form.needs) for form in FORMATS.values())
-    return place.saying(
-        found=found, expected=f"columns of one form: {needs}", fix=fix, reason="no known form"
-    )
-
-
-class _Checker:
-    """Takes rows one by one and keeps the counts."""
-
-    def __init__(
-        self,
-        form: FormatName | None,
-        columns: Columns,
-        task: TaskName,
-        unsuitable: RowFault | None,
-    ) -> None:
-        self.form: FormatName | None = form
-        self.columns = columns
-        self.task: TaskName = task
-        self.unsuitable = unsuitable
-        self.used = used_columns(form, columns) if form else set[str]()
-        self.samples: list[Sample] = []
-        self.faults: list[RowFault] = [unsuitable] if unsuitable else []
-        self.reasons: Counter[str] = Counter()
-        self.ignored: Counter[str] = Counter()
-        self.rows_read = 0
-        self.with_nul: list[str] = []
-
-    def check(self, row: Row | RowFault) -> None:
-        if isinstance(row, RowFault):
-            self.rows_read += int(row.line > 0)
-            self._refuse([row])
-            return
-        self.rows_read += 1
-        if self.unsuitable is not None or self.form is None:
-            self.reasons[self.unsuitable.reason if self.unsuitable else "no known form"] += 1
-            return
-        own_form = find_format(row.values.keys(), self.columns)
-        if own_form and own_form != self.form and not self._has_needed(row, self.form):
-            self._refuse([self._mixed(row, own_form)])
-            return
-        sample = to_sample(row, self.form, self.task, self.columns)
-        if isinstance(sample, list):
-            self._refuse(sample)
-            return
-        self.samples.append(sample)
-        self.ignored.update(name for name in row.values if name not in self.used)
-        if any("\0" in text for text in texts_of(sample)):
-            self.with_nul.append(row.row_id)
-
-    def _has_needed(self, row: Row, form: FormatName) -> bool:
-        return all(self.columns.get(column, column) in row.values for column in FORMATS[form].needs)
-
-    def _mixed(self, row: Row, own_form: FormatName) -> RowFault:
-        place = RowFault(
-            file=row.file,
-            line=row.line,
-            row_id=row.row_id,
-            row=row.number if row.in_array else None,
-        )
-        return place.saying(
-            found=f"a row of form {own_form}",
-            expected=f"form {self.form} as in the rest of the file",
-            fix="put rows of each form into a file of their own",
-            reason="mixed forms in one file",
-        )
-
-    def _refuse(self, faults: list[RowFault]) -> None:
-        self.faults += faults
-        self.reasons.update({fault.reason for fault in faults if fault.line > 0})
-
-    def result(self, file: str) -> CheckedData:
-        notes = (
-            (
-                Note(
-                    "a NUL character in a text, kept as it is", len(self.with_nul), self.with_nul[0]
-                ),
-            )
-            if self.with_nul
-            else ()
-        )
-        return CheckedData(
-            file=file,
-            format=self.form,
-            rows_read=self.rows_read,
-            samples=tuple(self.samples),
-            faults=tuple(self.faults),
-            reasons=tuple(self.reasons.most_common()),
-            ignored_columns=tuple(self.ignored.most_common()),
-            notes=notes,
-        )
+def _to_fault(fault: RowFault) -> Fault:
+    told = fault.to_fault()
+    if not fault.corrected:
+        return told
+    return replace(told, fix=f"{told.fix}\n  corrected: {fault.corrected}")

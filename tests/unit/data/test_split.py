@@ -4,8 +4,22 @@ import random
 
 import pytest
 
-from tunesmith.data.conversation import Conversation, Message, PlainText, PromptCompletion, Sample
-from tunesmith.data.split import content_hash, count_overlap, remove_duplicates, split_by_hash
+from tunesmith.data.conversation import (
+    Conversation,
+    Message,
+    PlainText,
+    Preference,
+    PromptCompletion,
+    Sample,
+    ToolCall,
+)
+from tunesmith.data.split import (
+    content_hash,
+    count_overlap,
+    remove_duplicates,
+    split_by_hash,
+    whole_hash,
+)
 
 
 def texts(*contents: str) -> list[Sample]:
@@ -70,3 +84,37 @@ def test_one_row_is_on_one_side() -> None:
 
 def test_held_out_rows_that_are_also_trained_are_counted() -> None:
     assert count_overlap(texts("a", "b"), texts("b", "c")) == 1
+
+
+ASKED = (Message("user", "q"),)
+REPLY = (Message("assistant", "a"),)
+CALL = ToolCall("clock", "{}", "c1")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Conversation(messages=(*ASKED, Message("assistant", "a", thinking="t"))),
+        Conversation(messages=(*ASKED, Message("assistant", "a", tool_calls=(CALL,)))),
+        Conversation(messages=(Message("user", "q", name="n"), *REPLY)),
+        Conversation(messages=(*ASKED, *REPLY), tools=("{}",)),
+        Conversation(messages=(*ASKED, *REPLY), label="a"),
+        Conversation(messages=(*ASKED, Message("tool", "a"))),
+        Conversation(messages=(*ASKED, Message("tool", "a", tool_call_id="c1"))),
+        Preference(prompt=ASKED, chosen=REPLY, rejected=None),
+        Preference(prompt=ASKED, chosen=None, rejected=REPLY),
+        Preference(prompt=ASKED, chosen=REPLY, rejected=REPLY),
+    ],
+)
+def test_whatever_a_row_says_counts(other: Sample) -> None:
+    plain = Conversation(messages=(*ASKED, *REPLY))
+    assert content_hash(plain) != content_hash(other)
+    assert whole_hash(plain) != whole_hash(other)
+
+
+def test_the_two_sides_of_a_preference_are_told_apart() -> None:
+    other = (Message("assistant", "b"),)
+    one_way = Preference(prompt=ASKED, chosen=REPLY, rejected=other)
+    assert content_hash(one_way) != content_hash(
+        Preference(prompt=ASKED, chosen=other, rejected=REPLY)
+    )
