@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 
 from tunesmith.core.errors import Fault, UserError
-from tunesmith.recipe.data import ColumnMap
+from tunesmith.recipe.data import ColumnMap, plain_word
 
 
 def parse_columns(pairs: Sequence[str]) -> ColumnMap | None:
@@ -16,6 +16,7 @@ def parse_columns(pairs: Sequence[str]) -> ColumnMap | None:
     faults: list[Fault] = []
     for pair in pairs:
         ours, equals, theirs = (text.strip() for text in pair.partition("="))
+        ours = plain_word(ours)
         if not equals or not ours or not theirs:
             found, fix = f"no name=name: {pair!r}", "write --columns prompt=question"
         elif ours not in known:

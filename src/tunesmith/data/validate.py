@@ -112,26 +112,29 @@ def raise_tallies(tallies: Sequence[tuple[str, Tally]], on_bad_row: OnBadRow) ->
     Where bad rows are left out, those are: a fault of the file as a whole, and a file without a
     usable row.
     """
-    faults = [fault for file, tally in tallies for fault in _to_faults(file, tally, on_bad_row)]
+    faults: list[Fault] = []
+    num_hidden = 0
+    for file, tally in tallies:
+        told = _to_faults(file, tally, on_bad_row)
+        faults += told
+        num_hidden += tally.num_faults - len(tally.faults) if told else 0
     if faults:
-        raise DataError(faults)
+        raise DataError(faults, total=len(faults) + num_hidden)
 
 
 def _to_faults(file: str, tally: Tally, on_bad_row: OnBadRow) -> list[Fault]:
     is_useless = bool(tally.rows_read) and not tally.rows_usable
     if on_bad_row == "drop" and not is_useless:
-        return [fault.to_fault() for fault in tally.file_faults]
+        return [_to_fault(fault) for fault in tally.file_faults]
     faults = [_to_fault(fault) for fault in tally.faults]
     is_table_needed = len(faults) > MAX_FAULTS_IN_MESSAGE or is_useless
     if not faults or not tally.rows_read or not is_table_needed:
         return faults
-    table = "; ".join(f"{reason}: {count}" for reason, count in tally.reasons.most_common())
-    hidden = tally.num_faults - len(faults)
+    table = "; ".join(f"{reason}: {count:,}" for reason, count in tally.reasons.most_common())
     summary = Fault(
-        found=f"{tally.rows_usable} of {tally.rows_read} rows usable ({table})",
+        found=f"{tally.rows_usable:,} of {tally.rows_read:,} rows usable ({table})",
         where=file,
-        fix="mend what is named below, or take those rows out"
-        + (f"; {hidden:,} more faults are counted and not listed" if hidden else ""),
+        fix="mend what is named below, or take those rows out",
     )
     return [summary, *faults]
 

@@ -2,18 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from tunesmith.recipe.part import Part
 from tunesmith.recipe.share import Share, parse_share
 
 SAMPLE_PREFIX = "sample:"
+FormatWord = Literal[
+    "auto",
+    "messages",
+    "sharegpt",
+    "alpaca",
+    "prompt-completion",
+    "text",
+    "preference",
+    "classification",
+    "ner",
+    "qa",
+    "summarization",
+    "translation",
+    "text-generation",
+]
+
+
+_PLAIN_WORDS = {
+    "token": "tokens",
+    "tag": "tags",
+    "answer": "answers",
+    "answers_text": "answer_text",
+    "conversations": "messages",
+}
+
+
+def plain_word(word: str) -> str:
+    """Return a column's word without the `_key` or `_lang` that Azure's task pipelines add."""
+    plain = word.removesuffix("_key")
+    if plain in ("source_lang", "target_lang"):
+        plain = plain.removesuffix("_lang")
+    return _PLAIN_WORDS.get(plain, plain)
+
+
+def plain_columns(value: object) -> object:
+    """Return a mapping of columns under their plain words."""
+    if not isinstance(value, dict):
+        return value
+    given = cast("dict[object, object]", value)
+    plain: dict[object, object] = {}
+    for word, name in given.items():
+        known = plain_word(word) if isinstance(word, str) else word
+        # A word that is given twice stays, and is refused as unknown.
+        plain[word if known in plain or (known != word and known in given) else known] = name
+    return plain
 
 
 class ColumnMap(Part):
-    """The file's own names for the columns that a format knows under another name."""
+    """The file's own names for the columns that a form knows under another name.
+
+    A dotted name reaches into a column: `translation.en`.
+    """
 
     prompt: Annotated[str | None, Field(min_length=1, description="The prompt's column.")] = None
     completion: Annotated[
@@ -30,6 +78,79 @@ class ColumnMap(Part):
     messages: Annotated[
         str | None, Field(min_length=1, description="The column of the list of messages.")
     ] = None
+    system: Annotated[
+        str | None, Field(min_length=1, description="The column of the system message.")
+    ] = None
+    tools: Annotated[
+        str | None, Field(min_length=1, description="The column of the tools on offer.")
+    ] = None
+    history: Annotated[
+        str | None,
+        Field(min_length=1, description="The column of earlier pairs of question and answer."),
+    ] = None
+    chosen: Annotated[
+        str | None, Field(min_length=1, description="The better answer's column.")
+    ] = None
+    rejected: Annotated[
+        str | None, Field(min_length=1, description="The worse answer's column.")
+    ] = None
+    label: Annotated[
+        str | None,
+        Field(min_length=1, description="The class's column, or that of a rating (true or false)."),
+    ] = None
+    sentence1: Annotated[
+        str | None, Field(min_length=1, description="The column of the text to classify.")
+    ] = None
+    sentence2: Annotated[
+        str | None, Field(min_length=1, description="The column of a pair's second text.")
+    ] = None
+    tokens: Annotated[
+        str | None, Field(min_length=1, description="The column of a sentence's list of words.")
+    ] = None
+    tags: Annotated[
+        str | None, Field(min_length=1, description="The column of the list of the words' tags.")
+    ] = None
+    question: Annotated[str | None, Field(min_length=1, description="The question's column.")] = (
+        None
+    )
+    context: Annotated[
+        str | None,
+        Field(min_length=1, description="The column of the text that answers the question."),
+    ] = None
+    answers: Annotated[str | None, Field(min_length=1, description="The answers' column.")] = None
+    answer_text: Annotated[
+        str | None,
+        Field(min_length=1, description="The answers' texts, inside answers or beside it."),
+    ] = None
+    answer_start: Annotated[
+        str | None,
+        Field(min_length=1, description="Where the answers begin, inside answers or beside it."),
+    ] = None
+    document: Annotated[
+        str | None, Field(min_length=1, description="The column of the text to summarize.")
+    ] = None
+    summary: Annotated[str | None, Field(min_length=1, description="The summary's column.")] = None
+    source: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="The column of the text to translate, named by its language, e.g. en.",
+        ),
+    ] = None
+    target: Annotated[
+        str | None,
+        Field(
+            min_length=1, description="The translation's column, named by its language, e.g. de."
+        ),
+    ] = None
+    ground_truth: Annotated[
+        str | None, Field(min_length=1, description="The column of what is to follow the text.")
+    ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, value: object) -> object:
+        return plain_columns(value)
 
 
 def _refuse_all_or_nothing(value: Share | str) -> Share | str:
@@ -60,17 +181,31 @@ class DataPart(Part):
         ),
     ] = Share(0.1)
     format: Annotated[
-        Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text"],
-        Field(description="The form of a row; auto finds it from the columns."),
+        FormatWord,
+        Field(
+            description=(
+                "The form of a row; auto finds it from the columns. From classification on: a "
+                "task's columns, which become a question with a short instruction, and its answer."
+            )
+        ),
     ] = "auto"
     columns: Annotated[
         ColumnMap | None,
-        Field(description="Own column names, e.g. {prompt: question, completion: answer}."),
+        Field(
+            description=(
+                "Own column names, e.g. {prompt: question, completion: answer}, dotted for a "
+                "nested column. The column keys of Azure's task pipelines are understood."
+            )
+        ),
     ] = None
     system: Annotated[
         str | None,
         Field(
-            min_length=1, description="A system message for conversations that do not bring one."
+            min_length=1,
+            description=(
+                "A system message for conversations that do not bring one. It takes the place of "
+                "the instruction that a task's columns get."
+            ),
         ),
     ] = None
     train_on: Annotated[

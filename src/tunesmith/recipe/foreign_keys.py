@@ -7,6 +7,8 @@ facts about other tools and follow no rule.
 
 from __future__ import annotations
 
+from tunesmith.recipe.data import plain_word
+
 # Foreign key -> our key or keys.
 OUR_KEYS: dict[str, str] = {
     "adam_beta1": "training.betas",
@@ -22,6 +24,8 @@ OUR_KEYS: dict[str, str] = {
     "context_length": "data.max_length",
     "cutoff_len": "data.max_length",
     "dataset": "data.train",
+    "dataset_format": "data.format",
+    "dataset_text_field": "data.columns.text",
     "dataset_path": "data.train",
     "datasets": "data.train",
     "do_eval": "evaluation.before and evaluation.after",
@@ -29,7 +33,9 @@ OUR_KEYS: dict[str, str] = {
     "eval_steps": "training.evaluate_every",
     "eval_strategy": "training.evaluate_every (steps between evaluations)",
     "evaluation_strategy": "training.evaluate_every (steps between evaluations)",
+    "field_messages": "data.columns.messages",
     "finetuning_type": "method",
+    "formatting": "data.format",
     "fp16": "model.dtype: bf16 (fp16 is not used for training here)",
     "fp32": "model.dtype: fp32",
     "global_batch_size": "training.tokens_per_step (in tokens)",
@@ -79,10 +85,13 @@ OUR_KEYS: dict[str, str] = {
     "stage": "task",
     "system_prompt": "data.system",
     "target_modules": "method.targets",
+    "test_file": "data.test",
+    "test_file_path": "data.test",
     "test_size": "data.validation",
     "torch_dtype": "model.dtype",
     "train_dataset": "data.train",
     "train_file": "data.train",
+    "train_file_path": "data.train",
     "train_on_inputs": "data.train_on: all",
     "train_on_prompt": "data.train_on: all",
     "training_file": "data.train",
@@ -92,10 +101,22 @@ OUR_KEYS: dict[str, str] = {
     "val_set_size": "data.validation",
     "val_size": "data.validation",
     "validation_file": "data.validation",
+    "validation_file_path": "data.validation",
     "validation_split": "data.validation",
     "warmup_ratio": "training.warmup (a share such as 3%)",
     "warmup_steps": "training.warmup (a whole number of steps)",
 }
+
+# The column keys of Azure's task pipelines, where they stand outside data.columns.
+_AZURE_KEYS = {
+    f"{word}_key": f"data.columns.{plain_word(word)}"
+    for word in (
+        *("sentence1", "sentence2", "label", "token", "tag", "question", "context", "answers"),
+        *("answer_text", "answer_start", "document", "summary", "text", "ground_truth"),
+    )
+}
+OUR_KEYS.update(_AZURE_KEYS)
+OUR_KEYS.update({f"{word}_lang": f"data.columns.{word}" for word in ("source", "target")})
 
 # Keys that belong to a command, not to a recipe -> where they are given.
 COMMAND_OPTIONS: dict[str, str] = {

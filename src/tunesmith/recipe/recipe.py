@@ -6,7 +6,7 @@ from typing import Annotated, assert_never, cast
 
 from pydantic import BeforeValidator, Field
 
-from tunesmith.recipe.data import DataPart
+from tunesmith.recipe.data import DataPart, plain_columns
 from tunesmith.recipe.evaluation import EvaluationPart
 from tunesmith.recipe.method import FullMethod, LoraMethod, MethodPart
 from tunesmith.recipe.model import ModelPart
@@ -56,9 +56,14 @@ def default_learning_rate(method: LoraMethod | FullMethod) -> float:
 
 
 def expand_shorthand(part: str, value: object) -> object:
-    """Write out a part that was given as one word, or a method without its type."""
+    """Write out a part that was given as one word, a method without its type, a column's key."""
     if isinstance(value, str) and part in SHORTHANDS:
         return {SHORTHANDS[part]: value}
+    if part == "data" and isinstance(value, dict) and "columns" in value:
+        given = cast("dict[str, object]", value)
+        return {**given, "columns": plain_columns(given["columns"])}
+    if part == "data.columns":
+        return plain_columns(value)
     if part == "method" and isinstance(value, dict) and "type" not in value:
         return {"type": "lora", **cast(dict[str, object], value)}
     return value

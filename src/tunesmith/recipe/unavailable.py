@@ -9,6 +9,14 @@ _NOT_IN_THIS_VERSION = "is not available in this version"
 _USE_LORA = "use method: lora"
 _USE_SINGLE = "use strategy: single, which trains in one process on one device"
 _USE_CHAT = "write the rows as conversations and use task: chat"
+_TASK_COLUMNS = {
+    "classification": "columns text, label",
+    "ner": "columns tokens, tags",
+    "qa": "columns question, context, answers",
+    "translation": "columns named by their languages",
+    "summarization": "columns document, summary",
+    "text-generation": "columns text, ground_truth",
+}
 _QUANTISED = "use method: lora on a bf16 base (model.dtype: bf16), which also keeps memory low"
 _ADAPTER_METHODS = (
     *("dora", "rslora", "pissa", "loha", "lokr", "ia3", "vera", "oft", "adalora"),
@@ -18,12 +26,15 @@ _ADAPTER_METHODS = (
 # Recipe path -> word -> (why not, what to write instead).
 VALUES: dict[str, dict[str, tuple[str, str]]] = {
     "task.type": {
-        "classification": (_NOT_IN_THIS_VERSION, f"{_USE_CHAT}, with the label as the answer"),
-        "ner": (_NOT_IN_THIS_VERSION, f"{_USE_CHAT}, with the entities as JSON in the answer"),
-        "qa": (_NOT_IN_THIS_VERSION, _USE_CHAT),
-        "translation": (_NOT_IN_THIS_VERSION, _USE_CHAT),
-        "summarization": (_NOT_IN_THIS_VERSION, _USE_CHAT),
-        "preference": (_NOT_IN_THIS_VERSION, "train on the preferred answers with task: chat"),
+        **{
+            form: (_NOT_IN_THIS_VERSION, f"use task: chat, which reads such rows ({columns})")
+            for form, columns in _TASK_COLUMNS.items()
+        },
+        "preference": (
+            "cannot be trained in this version",
+            "train on the preferred answers with task: chat; `tunesmith data check FILE` reads "
+            "and checks preference files",
+        ),
         "sft": ("says how, not what", "use task: chat or task: completion"),
         "instruction": ("is a form of chat", "use task: chat"),
         "pretraining": (_NOT_IN_THIS_VERSION, "use task: completion with format: text"),
@@ -38,14 +49,22 @@ VALUES: dict[str, dict[str, tuple[str, str]]] = {
         ("ddp", "fsdp", "deepspeed", "zero", "ray"), (_NOT_IN_THIS_VERSION, _USE_SINGLE)
     ),
     "data.format": {
-        "preference": (_NOT_IN_THIS_VERSION, "use rows of the preferred answers as messages"),
-        "csv": ("is a file type, not a form of row", "convert the file to JSON lines"),
-        "jsonl": ("is a file type, not a form of row", "leave data.format at auto"),
-        "json": ("is a file type, not a form of row", "leave data.format at auto"),
-        "parquet": ("is a file type, not a form of row", "convert the file to JSON lines"),
-        "chat": ("has another name here", "use format: messages"),
-        "openai": ("has another name here", "use format: messages"),
-        "chatml": ("has another name here", "use format: messages"),
+        **dict.fromkeys(
+            ("csv", "tsv", "jsonl", "json", "parquet", "conll", "txt", "abc"),
+            ("is a file type, not a form of row", "leave data.format at auto"),
+        ),
+        **dict.fromkeys(
+            ("chat", "openai", "chatml", "conversational"),
+            ("has another name here", "use format: messages"),
+        ),
+        **dict.fromkeys(
+            ("dpo", "kto", "ranking", "pairwise", "rating"),
+            ("has another name here", "use format: preference"),
+        ),
+        "token-classification": ("has another name here", "use format: ner"),
+        "question-answering": ("has another name here", "use format: qa"),
+        "instruction": ("has another name here", "use format: alpaca"),
+        "conversations": ("has another name here", "use format: sharegpt"),
     },
     "model.dtype": {
         "fp16": ("loses small gradients on a CPU", "use dtype: bf16 or dtype: fp32"),
