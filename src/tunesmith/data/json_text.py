@@ -73,31 +73,6 @@ class JsonText:
         match = _SPACE.match(text, position)
         return match.end() if match else position
 
-    def next_element(
-        self, text: str, position: int, *, is_first: bool
-    ) -> int | NotJsonError | None:
-        """Return where an array's next element begins, or None at the array's end.
-
-        `position` is that of the opening bracket for the first element, else the end of the one
-        before.
-        """
-        at = self.skip_space(text, position + 1 if is_first else position)
-        if text[at : at + 1] == "]":
-            after = self.skip_space(text, at + 1)
-            if after < len(text):
-                return _at(text, after, "more than one value", "end the file with the array")
-            return None
-        if at >= len(text):
-            return _at(text, at, "the array is not closed", "the file was cut off: write it again")
-        if is_first:
-            return at
-        if text[at] != ",":
-            return _at(text, at, "a comma is missing", "put a comma between two rows")
-        after = self.skip_space(text, at + 1)
-        if text[after : after + 1] == "]":
-            return _at(text, at, "trailing comma", "remove the comma after the last row")
-        return after
-
     def _to_dict(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values = dict(pairs)
         if len(values) != len(pairs):
@@ -110,16 +85,7 @@ class JsonText:
         return float(name)
 
     def _oddities(self, value: object) -> list[Oddity]:
-        twice = [
-            Oddity(
-                field=key,
-                found=f'the key "{key}" is written twice in one object',
-                expected="each key once",
-                fix="remove one of the two",
-                reason="duplicate key",
-            )
-            for key in self._twice
-        ]
+        twice = [written_twice(key) for key in self._twice]
         constants = [
             Oddity(
                 field=_path_of_constant(value) or "",
@@ -131,6 +97,17 @@ class JsonText:
             for name in self._constants
         ]
         return twice + constants
+
+
+def written_twice(key: str) -> Oddity:
+    """Return what is odd about an object with a key that stands in it twice."""
+    return Oddity(
+        field=key,
+        found=f'the key "{key}" is written twice in one object',
+        expected="each key once",
+        fix="remove one of the two",
+        reason="duplicate key",
+    )
 
 
 def type_name(value: object, *, article: bool = False) -> str:

@@ -1,332 +1,161 @@
-"""From a file to rows, each with the line it began on. Only blank lines are skipped.
+"""From files to rows, each with its place. Only blank lines are skipped without a word.
 
-Two shapes are read, told apart by the first character: one JSON object a line, or one JSON array of
-objects. UTF-8, with or without a byte-order mark, with any line ends. What cannot be a row comes
-out in its place as a RowFault, so that every fault of a file is found in one pass.
+    read_chunks    in the reading process: pieces of a file that can be sent to workers
+    chunk.rows()   in a worker: Row after Row, and a RowFault in the place of what is none
+    read_rows      both in one, for commands and tests
+
+Every fault of a file comes out in one pass, and memory does not grow with the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import assert_never, cast
 
-from tunesmith.core.errors import Fault
-from tunesmith.data.json_text import JsonText, NotJsonError, Oddity, type_name
+from tunesmith.data.data_file import DataFile as DataFile
+from tunesmith.data.data_file import FileOptions as FileOptions
+from tunesmith.data.readers.conll import read_sentences
+from tunesmith.data.readers.csv_table import read_table
+from tunesmith.data.readers.json_document import read_document
+from tunesmith.data.readers.json_lines import read_line_chunks
+from tunesmith.data.readers.opened import BLOCK_BYTES, UnreadableError
+from tunesmith.data.readers.parallel import read_side_by_side
+from tunesmith.data.readers.parquet_table import read_parquet_chunks
+from tunesmith.data.readers.text import read_documents
+from tunesmith.data.row import Chunk as Chunk
+from tunesmith.data.row import Row as Row
+from tunesmith.data.row import RowFault as RowFault
+from tunesmith.data.row import Skipped as Skipped
+from tunesmith.data.row import place_at as place_at
+from tunesmith.data.row import place_of as place_of
+from tunesmith.data.source import look_for
 
-# What a file of another kind begins with, or is called.
-_MAGIC = {
-    b"\xff\xfe": "UTF-16 text",
-    b"\xfe\xff": "UTF-16 text",
-    b"\x1f\x8b": "a gzip file",
-    b"\x28\xb5\x2f\xfd": "a zstd file",
-    b"PK\x03\x04": "a zip file",
-    b"PAR1": "a Parquet file",
-    b"%PDF": "a PDF file",
-}
-_OTHER_KINDS = {
-    ".csv",
-    ".tsv",
-    ".txt",
-    ".parquet",
-    ".conll",
-    ".abc",
-    ".gz",
-    ".zst",
-    ".xlsx",
-    ".arrow",
-}
-_DATA_SUFFIXES = (".jsonl", ".json", ".ndjson")
+_ROWS_IN_CHUNK = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One row. `number` counts rows from 1; `in_array` where several rows may share a line."""
+class RowsChunk:
+    """Rows that were decoded while they were read."""
 
-    file: str
-    line: int
-    values: dict[str, Any] = field(hash=False)
-    number: int = 0
-    in_array: bool = False
+    items: tuple[Row | RowFault, ...]
+    skipped: tuple[Skipped, ...] = ()
 
     @property
-    def row_id(self) -> str:
-        """The row's short name: `train.jsonl:12`, or `train.json:12#3` for an array's third."""
-        return _row_id(self.file, self.line, self.number if self.in_array else None)
+    def num_rows(self) -> int:
+        """How many rows and faults there are."""
+        return len(self.items)
+
+    def rows(self) -> Iterator[Row | RowFault]:
+        """Yield them."""
+        return iter(self.items)
 
 
-@dataclass(frozen=True, slots=True)
-class RowFault:
-    """What is wrong with one row, or with the whole file where `line` is 0.
-
-    It reads as a sentence: `{found}, expected {expected}`. `reason` is the short name under which
-    the faults of a file are counted. `raw` is the row's text where it is no row yet, `corrected`
-    what the row would be without the fault, where that is certain.
-    """
-
-    file: str
-    line: int = 0
-    field: str = ""
-    found: str = ""
-    expected: str = ""
-    fix: str = ""
-    reason: str = ""
-    row_id: str = ""
-    row: int | None = None
-    raw: str = ""
-    corrected: str = ""
-
-    @property
-    def where(self) -> str:
-        """The place: file and line, the row of an array, the field."""
-        parts = [f"{self.file}:{self.line}" if self.line else self.file]
-        parts += [f"row {self.row}"] if self.row else []
-        parts += [f"field {self.field}"] if self.field else []
-        return ", ".join(parts)
-
-    def saying(
-        self, *, found: str, expected: str, fix: str, reason: str, field: str | None = None
-    ) -> RowFault:
-        """Return the same place with something else to say about it."""
-        at = self.field if field is None else field
-        return replace(self, found=found, expected=expected, fix=fix, reason=reason, field=at)
-
-    def to_fault(self) -> Fault:
-        """Return the fault in the three parts that every error of Tunesmith has."""
-        return Fault(
-            found=f"{self.found}, expected {self.expected}" if self.expected else self.found,
-            where=self.where,
-            fix=self.fix or f"write {self.expected}",
-        )
+def read_chunks(
+    files: Sequence[DataFile], options: FileOptions | None = None, limit: int | None = None
+) -> Iterator[Chunk]:
+    """Yield the files' rows in chunks, at most `limit` rows of them all."""
+    remaining = limit
+    for file in files:
+        is_empty = True
+        for chunk in _read_file(file, options or FileOptions(), remaining):
+            is_empty = is_empty and not chunk.num_rows
+            yield chunk
+            if remaining is not None:
+                remaining -= chunk.num_rows
+        if is_empty:
+            yield RowsChunk((_empty(file),))
+        if remaining is not None and remaining <= 0:
+            return
 
 
-def place_of(row: Row) -> RowFault:
-    """Return an empty fault at a row, to be filled by `saying`."""
+def read_rows(
+    source: Path | str | Sequence[DataFile],
+    limit: int | None = None,
+    options: FileOptions | None = None,
+) -> Iterator[Row | RowFault]:
+    """Yield the rows of a file or of all that a text names, and the faults in their places."""
+    found = look_for(source) if isinstance(source, str | Path) else source
+    for one in found:
+        if isinstance(one, RowFault):
+            yield one
+    files = [one for one in found if isinstance(one, DataFile)]
+    for chunk in read_chunks(files, options, limit):
+        yield from chunk.rows()
+
+
+def _read_file(file: DataFile, options: FileOptions, limit: int | None) -> Iterator[Chunk]:
+    """Yield chunks up to where the file cannot be read any further; that fault comes last."""
+    try:
+        match file.kind:
+            case "jsonl":
+                yield from read_line_chunks(file, limit)
+            case "parquet":
+                yield from read_parquet_chunks(file, limit)
+            case "json":
+                yield from _in_chunks(read_document(file, options), limit)
+            case "csv":
+                yield from _in_chunks(read_table(file), limit)
+            case "conll":
+                yield from _in_chunks(read_sentences(file), limit)
+            case "text" | "abc":
+                yield from _in_chunks(read_documents(file, options), limit)
+            case "parallel":
+                yield from _in_chunks(read_side_by_side(file), limit)
+            case _:
+                assert_never(file.kind)
+    except UnreadableError as error:
+        yield RowsChunk((error.fault,))
+
+
+def _in_chunks(items: Iterable[Row | RowFault | Skipped], limit: int | None) -> Iterator[RowsChunk]:
+    """Gather rows until they are many or large; Skipped goes with the rows before it."""
+    rows: list[Row | RowFault] = []
+    skipped: list[Skipped] = []
+    taken = size = 0
+    for item in _until_unreadable(items):
+        if isinstance(item, Skipped):
+            skipped.append(item)
+            continue
+        rows.append(item)
+        taken += 1
+        size += _size(item.values) if isinstance(item, Row) else 0
+        if taken == limit:
+            break
+        if len(rows) == _ROWS_IN_CHUNK or size > BLOCK_BYTES:
+            yield RowsChunk(tuple(rows), tuple(skipped))
+            rows, skipped, size = [], [], 0
+    if rows or skipped:
+        yield RowsChunk(tuple(rows), tuple(skipped))
+
+
+def _until_unreadable(
+    items: Iterable[Row | RowFault | Skipped],
+) -> Iterator[Row | RowFault | Skipped]:
+    try:
+        yield from items
+    except UnreadableError as error:
+        yield error.fault
+
+
+def _size(value: object) -> int:
+    """Return about how many characters a value holds."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_size, cast("dict[str, object]", value).values()))
+    if isinstance(value, list):
+        listed = cast("list[object]", value)
+        return len(listed) + sum(map(_size, listed))
+    return 1
+
+
+def _empty(file: DataFile) -> RowFault:
     return RowFault(
-        file=row.file,
-        line=row.line,
-        row_id=row.row_id,
-        row=row.number if row.in_array else None,
+        file=file.shown,
+        found="the file is empty",
+        expected="at least one row",
+        fix="write one JSON object a line" if file.kind == "jsonl" else "write a row into it",
+        reason="empty file",
     )
-
-
-def read_rows(path: Path | str, limit: int | None = None) -> Iterator[Row | RowFault]:
-    """Yield the rows of a file and the faults in their places, at most `limit` of them."""
-    return islice(_read(Path(path)), limit)
-
-
-def _read(path: Path) -> Iterator[Row | RowFault]:
-    unreadable = _find_unreadable(path)
-    if unreadable is not None:
-        yield unreadable
-        return
-    with path.open("rb") as file:
-        start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-    shape = _read_array if start.startswith(b"[") else _read_lines
-    is_empty = True
-    for row in shape(path):
-        is_empty = False
-        yield row
-    if is_empty:
-        yield RowFault(
-            file=str(path),
-            found="the array is empty" if shape is _read_array else "the file is empty",
-            expected="at least one row",
-            fix="write one JSON object a line",
-            reason="empty file",
-        )
-
-
-def _find_unreadable(path: Path) -> RowFault | None:
-    """Return why the file cannot be opened as text at all, or None."""
-    place = RowFault(file=str(path))
-    if path.is_dir():
-        return place.saying(
-            found="the path is a directory",
-            expected="a file of rows",
-            fix=f"name one of its files{_list(_data_files(path))}",
-            reason="directory",
-        )
-    if not path.exists():
-        return place.saying(
-            found="the file does not exist",
-            expected="a file of rows",
-            fix=_suggest(path),
-            reason="missing file",
-        )
-    try:
-        with path.open("rb") as file:
-            start = file.read(4096)
-    except OSError as error:
-        return place.saying(
-            found=f"the file cannot be read ({error.strerror})",
-            expected="a readable file",
-            fix="allow this user to read it",
-            reason="unreadable file",
-        )
-    return _find_other_kind(path, start, place)
-
-
-def _find_other_kind(path: Path, start: bytes, place: RowFault) -> RowFault | None:
-    kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
-    is_json = start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[")
-    if kind is None and not is_json and path.suffix.lower() in _OTHER_KINDS:
-        kind = f"a {path.suffix.lower()} file"
-    if kind is None:
-        return None
-    utf16 = kind == "UTF-16 text"
-    return place.saying(
-        found=f"the file is {kind} (byte offset 0)" if utf16 else f"the file is {kind}",
-        expected="JSON text in UTF-8",
-        fix="save it as UTF-8" if utf16 else "convert it to JSONL: one JSON object a line",
-        reason="unreadable encoding" if utf16 else "another kind of file",
-    )
-
-
-def _read_lines(path: Path) -> Iterator[Row | RowFault]:
-    json_text = JsonText()
-    number = offset = 0
-    with path.open("rb") as file:
-        for line, raw in enumerate(file, start=1):
-            text_bytes = raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw
-            offset += len(raw)
-            if not text_bytes.strip():
-                continue
-            number += 1
-            place = RowFault(file=str(path), line=line, row_id=_row_id(str(path), line, None))
-            try:
-                text = text_bytes.decode("utf-8").strip(" \t\r\n")
-            except UnicodeDecodeError as error:
-                yield _undecodable(place, error, offset - len(text_bytes))
-                continue
-            if line == 1 and text == "{":
-                yield _over_several_lines(place)
-                return
-            yield _to_row(json_text, text, 0, place, number)[0]
-
-
-def _read_array(path: Path) -> Iterator[Row | RowFault]:
-    """Read an array's elements one after the other, counting lines from one to the next."""
-    content = path.read_bytes()
-    place = RowFault(file=str(path))
-    mark = 3 if content.startswith(b"\xef\xbb\xbf") else 0
-    try:
-        text = content[mark:].decode("utf-8")
-    except UnicodeDecodeError as error:
-        yield _undecodable(place, error, mark)
-        return
-    json_text = JsonText()
-    number, line, counted = 0, 1, 0
-    position = json_text.skip_space(text, 0)
-    while True:
-        step = json_text.next_element(text, position, is_first=number == 0)
-        if isinstance(step, NotJsonError):
-            yield _not_json(replace(place, line=step.line), step)
-            return
-        if step is None:
-            return
-        number += 1
-        line += text.count("\n", counted, step)
-        counted = step
-        at = replace(place, line=line, row=number, row_id=_row_id(str(path), line, number))
-        row, end = _to_row(json_text, text, step, at, number)
-        yield row
-        if end is None:
-            return
-        position = end
-
-
-def _to_row(
-    json_text: JsonText, text: str, position: int, place: RowFault, number: int
-) -> tuple[Row | RowFault, int | None]:
-    """Decode the value at a position; the second part is where it ends, None if unknown."""
-    in_array = place.row is not None
-    value, end, oddities = None, None, ()
-    try:
-        value, end, oddities = json_text.decode(text, position, alone=not in_array)
-    except NotJsonError as error:
-        return _not_json(replace(place, line=error.line if in_array else place.line), error), None
-    if oddities:
-        return _odd(place, oddities[0]), end
-    if not isinstance(value, dict):
-        return _not_an_object(place, value), end
-    return Row(place.file, place.line, value, number, in_array), end
-
-
-def _not_json(place: RowFault, error: NotJsonError) -> RowFault:
-    return place.saying(
-        found=f"line {place.line} is not JSON: {error.cause} at column {error.column}",
-        expected="one JSON object",
-        fix=error.fix,
-        reason="not JSON",
-    )
-
-
-def _odd(place: RowFault, oddity: Oddity) -> RowFault:
-    return place.saying(
-        field=oddity.field, found=oddity.found, expected=oddity.expected, fix=oddity.fix,
-        reason=oddity.reason,
-    )  # fmt: skip
-
-
-def _not_an_object(place: RowFault, value: object) -> RowFault:
-    subject = f"row {place.row}" if place.row is not None else f"line {place.line}"
-    encoded_twice = isinstance(value, str) and value.lstrip().startswith("{")
-    return place.saying(
-        found=f"{subject} is {type_name(value, article=True)}",
-        expected="an object",
-        fix=(
-            "it is JSON that was encoded twice: decode it once"
-            if encoded_twice
-            else 'write a row as an object, such as {"messages": [...]}'
-        ),
-        reason="not an object",
-    )
-
-
-def _over_several_lines(place: RowFault) -> RowFault:
-    return place.saying(
-        found="line 1 opens an object that goes on over several lines",
-        expected="one whole object a line, or one JSON array of objects",
-        fix="write each row on one line, or put the rows between [ and ]",
-        reason="not JSON",
-    )
-
-
-def _undecodable(place: RowFault, error: UnicodeDecodeError, offset: int) -> RowFault:
-    byte = error.object[error.start]
-    return place.saying(
-        found=f"byte 0x{byte:02x} at byte offset {offset + error.start} is not UTF-8",
-        expected="UTF-8 text",
-        fix="save the file as UTF-8 (it may be Windows-1252 or Latin-1 now)",
-        reason="unreadable encoding",
-    )
-
-
-def _row_id(file: str, line: int, number: int | None) -> str:
-    name = f"{Path(file).name}:{line}"
-    return name if number is None else f"{name}#{number}"
-
-
-def _suggest(path: Path) -> str:
-    folder = path.parent
-    if not folder.is_dir():
-        return f"the folder {folder} does not exist either: check the path"
-    names = [entry.name for entry in folder.iterdir()]
-    near = get_close_matches(path.name, names, n=1)
-    if near:
-        return f"did you mean {folder / near[0]}?"
-    return f"check the path{_list(_data_files(folder))}"
-
-
-def _data_files(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.suffix in _DATA_SUFFIXES)
-
-
-def _list(names: list[str]) -> str:
-    if not names:
-        return "; it holds no .jsonl or .json file"
-    return "; it holds " + ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

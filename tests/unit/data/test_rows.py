@@ -184,11 +184,11 @@ def test_a_file_without_rows_is_a_fault(tmp_path: Path, content: bytes) -> None:
     assert "is empty" in fault.found
 
 
-def test_a_directory_is_refused_with_the_files_it_holds(tmp_path: Path) -> None:
-    write(tmp_path, "{}", "train.jsonl")
+def test_a_folder_without_data_files_is_a_fault_with_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
     fault = fault_of(tmp_path)
     assert "directory" in fault.found
-    assert "train.jsonl" in fault.fix
+    assert "train" in fault.fix
 
 
 def test_a_missing_file_names_the_nearest_one(tmp_path: Path) -> None:
@@ -209,9 +209,11 @@ def test_bytes_that_are_not_utf8_are_named_by_their_offset_in_the_file(tmp_path:
     assert "byte offset 11 " in array.found
 
 
-def test_utf16_is_called_by_its_name(tmp_path: Path) -> None:
-    fault = fault_of(write(tmp_path, '{"a": 1}'.encode("utf-16")))
-    assert "UTF-16" in fault.found
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
+def test_wide_text_without_a_mark_is_called_by_its_name(tmp_path: Path, encoding: str) -> None:
+    mark = "\ufeff" if encoding == "utf-32-le" else ""
+    fault = fault_of(write(tmp_path, (mark + '{"a": 1}\n{"a": 2}').encode(encoding)))
+    assert encoding[:6].upper() in fault.found
     assert "byte offset 0" in fault.found
 
 
@@ -219,7 +221,7 @@ def test_utf16_is_called_by_its_name(tmp_path: Path) -> None:
     ("name", "content", "kind"),
     [
         ("d.jsonl", b"\x1f\x8b\x08\x00", "gzip"), ("d.jsonl", b"PAR1....", "Parquet"),
-        ("d.csv", b"a,b\n1,2\n", ".csv"), ("d.jsonl", b"%PDF-1.7\n", "PDF"),
+        ("d.csv", b"PK\x03\x04...", "Excel"), ("d.jsonl", b"%PDF-1.7\n", "PDF"),
     ],
 )  # fmt: skip
 def test_a_file_of_another_kind_is_one_fault_and_not_one_a_line(
