@@ -14,6 +14,8 @@ from tunesmith.data.rows import Row, RowFault
 from tunesmith.recipe.data import DataPart
 
 ROWS_TO_JUDGE_BY = 1000
+_QUESTIONS = {"question", "query", "prompt", "instruction", "input", "user", "problem"}
+_ANSWERS = {"answer", "best answer", "response", "reply", "output", "completion", "assistant"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,14 +142,23 @@ def _unread_word(place: RowFault, form: FormatName, given: Columns) -> RowFault:
 
 def _no_known_form(place: RowFault, rows: Sequence[Row], given: Columns) -> RowFault:
     names = list(dict.fromkeys(name for row in rows for name in row.values))
-    texts = [name for name, value in rows[0].values.items() if isinstance(value, str)]
-    asked, answered = texts if len(texts) == 2 else ("<column>", "<column>")
+    asked, answered = _guess_pair(rows[0])
     fix = f"set data.columns, such as {{prompt: {asked}, completion: {answered}}}"
     found = f"no known form has the columns {', '.join(names) or '(none)'}"
     if given:
         found += f", {', '.join(given)} among them by data.columns"
         fix = "name all the columns that a form needs in data.columns"
-    needs = "; ".join(" + ".join(form.needs) for form in FORMATS.values() if form.needs)
+    needs = "; ".join(form.shown for form in FORMATS.values())
     return place.saying(
         found=found, expected=f"columns of one form: {needs}", fix=fix, reason="no known form"
     )
+
+
+def _guess_pair(row: Row) -> tuple[str, str]:
+    """Return the columns that are likely to be a question and its answer."""
+    texts = [name for name, value in row.values.items() if isinstance(value, str)]
+    if len(texts) == 2:
+        return texts[0], texts[1]
+    asked = [name for name in texts if name.lower() in _QUESTIONS]
+    answered = [name for name in texts if name.lower() in _ANSWERS]
+    return next(iter(asked), "<column>"), next(iter(answered), "<column>")

@@ -81,7 +81,9 @@ def read_message(reader: FieldReader, field: str, item: object) -> Message:
         return Message("assistant", "", _read_weight(reader, field, values, role), "", calls)
     if len(values) == 2 and role and key in values:  # most messages by far
         return Message(role, _read_content(reader, field, values, key, role))
-    reader.unread |= {other for other in values.keys() - _KEYS if values[other] is not None}
+    column = field.partition("[")[0]
+    unread = [other for other in values.keys() - _KEYS if values[other] is not None]
+    reader.unread.update(f"{column}[].{other}" for other in unread)
     calls_some = bool(values.get("tool_calls") or values.get("function_call"))
     is_caller = role == "assistant" and calls_some
     calls = read_calls(reader, field, values) if is_caller else ()

@@ -13,7 +13,7 @@ from tunesmith.data.forms.preference import MARKS
 from tunesmith.data.judgement import Judgement
 from tunesmith.data.repair import excerpt, repair_text, repair_values
 from tunesmith.data.rows import Row, RowFault, place_of
-from tunesmith.data.tally import MAX_KEPT, Tally, is_of_row
+from tunesmith.data.tally import MAX_KEPT, Tally
 from tunesmith.recipe.data import DataPart
 
 NUL_NOTE = "a NUL character in a text, kept as it is"
@@ -43,7 +43,7 @@ class RowChecker:
         """Return the row's sample, or None where it has a fault."""
         self.last_faults = []
         if isinstance(row, RowFault):
-            self.tally.rows_read += is_of_row(row)
+            self.tally.rows_read += row.is_of_row
             self._refuse([self._corrected_text(row)])
             return None
         self.tally.rows_read += 1

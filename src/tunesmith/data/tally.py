@@ -65,8 +65,8 @@ class Tally:
 
     def refuse(self, faults: Sequence[RowFault]) -> None:
         """Count the faults of one row that was read, or of the file as a whole."""
-        of_row = [fault for fault in faults if is_of_row(fault)]
-        self._add_file_faults([fault for fault in faults if not is_of_row(fault)])
+        of_row = [fault for fault in faults if fault.is_of_row]
+        self._add_file_faults([fault for fault in faults if not fault.is_of_row])
         self.num_row_faults += len(of_row)
         self.row_faults += of_row[: max(0, MAX_KEPT - len(self.row_faults))]
         if of_row:
@@ -114,11 +114,6 @@ class Tally:
             _describe_mix(column, types) for column, types in self._types.items() if len(types) > 1
         ]
         return (*found, *mixed)
-
-
-def is_of_row(fault: RowFault) -> bool:
-    """Say whether a fault is that of one row, not of the whole file."""
-    return fault.line > 0 or fault.row is not None
 
 
 def _count(seen: dict[str, _Seen], key: str, number: int, row_id: str) -> None:

@@ -73,11 +73,17 @@ class Format:
     tasks: tuple[TaskName, ...]
     read: Callable[[FieldReader], Sample]
     fit: Fit = fit_columns
+    usual: str = ""  # its columns in words, where they are no fixed set
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The words of the columns that it must have."""
         return tuple(column.word for column in self.columns if column.needed)
+
+    @property
+    def shown(self) -> str:
+        """The usual names of the columns that it must have."""
+        return self.usual or " + ".join(column.name for column in self.columns if column.needed)
 
     @property
     def words(self) -> tuple[str, ...]:

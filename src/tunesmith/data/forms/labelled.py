@@ -141,6 +141,7 @@ CLASSIFICATION = Format(
     ),
     ("chat",),
     _read_classification,
+    usual="text + label",
 )
 NER = Format(
     "ner",

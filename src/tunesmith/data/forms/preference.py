@@ -245,4 +245,5 @@ PREFERENCE = Format(
     ("preference",),
     _read,
     _fit,
+    usual="prompt + chosen + rejected",
 )

@@ -71,6 +71,7 @@ TRANSLATION = Format(
     ("chat",),
     _read_translation,
     _fit_translation,
+    usual="two columns named by their languages",
 )
 TEXT_GENERATION = Format(
     "text-generation",

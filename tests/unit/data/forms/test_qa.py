@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.data.reading import chat, only_fault, read
+
+BASE = {"question": "Where?", "context": "It is in Bled, by the lake."}
+SAME: list[dict[str, Any]] = [
+    {"answers": {"text": ["Bled", "in Bled"], "answer_start": [9, 6]}},
+    {"answers": [{"text": "Bled", "answer_start": 9}]},
+    {"answers": {"text": "Bled", "answer_start": 9}},
+    {"answers": "{'text': ['Bled'], 'answer_start': [9]}"},
+    {"answers": '{"text": ["Bled"], "answer_start": [9]}'},
+    {"answers": ["Bled"]},
+    {"answers": "Bled"},
+    {"answer": "Bled"},
+    {"answers_text": ["Bled"], "answer_start": [9]},
+    {"answer_text": "Bled", "answer_start": 9},
+]
+
+
+@pytest.mark.parametrize("answers", SAME)
+def test_the_first_answer_is_learned(answers: dict[str, Any]) -> None:
+    sample = chat({**BASE, **answers})
+    assert sample.messages[0].content == (
+        "Answer the question with words from the text.\n\n"
+        "Text: It is in Bled, by the lake.\nQuestion: Where?"
+    )
+    assert sample.messages[1].content == "Bled"
+    assert read({**BASE, **answers}).notes == ()
+
+
+def test_the_keys_of_a_task_pipeline_are_understood() -> None:
+    values = {"q": "Where?", "c": "In Bled.", "a": {"words": ["Bled"], "at": [3]}}
+    columns = {
+        "question": "q", "context": "c", "answers": "a", "answer_text": "words",
+        "answer_start": "at",
+    }  # fmt: skip
+    assert chat(values, columns=columns).messages[1].content == "Bled"
+
+
+def test_an_answer_that_is_not_at_its_place_is_told() -> None:
+    values = {**BASE, "answers": {"text": ["Bled"], "answer_start": [0]}}
+    assert read(values).notes == ("an answer that is not in the text at its answer_start",)
+
+
+@pytest.mark.parametrize(
+    ("answers", "field", "reason"),
+    [
+        ({"text": [], "answer_start": []}, "answers.text[0]", "no answer"),
+        ([], "answers[0]", "no answer"),
+        ({"answer_start": [1]}, "answers.text", "no answer"),
+        ({"text": [4]}, "answers.text[0]", "wrong type"),
+        (4, "answers", "wrong type"),
+        ("", "answers", "empty text"),
+    ],
+)
+def test_no_answer_is_a_fault(answers: object, field: str, reason: str) -> None:
+    fault = only_fault({**BASE, "answers": answers})
+    assert (fault.field, fault.reason) == (field, reason)
