@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 from tunesmith.core.errors import Fault
@@ -128,4 +128,4 @@ def place_at(file: str, line: int, number: int | None = None) -> RowFault:
 def name_row(file: str, line: int, number: int | None) -> str:
     """Return a row's short name, from its file's name, its line and the number if that counts."""
     at_line = f":{line}" if line else ""
-    return f"{Path(file).name}{at_line}" + ("" if number is None else f"#{number}")
+    return f"{os.path.basename(file)}{at_line}" + ("" if number is None else f"#{number}")

@@ -58,20 +58,19 @@ def _read_rows(
         if not record.fields and not record.complaint:
             continue  # a blank line
         number += 1
-        place = place_at(shown, record.lines[0].number)
-        fault = _find_fault(record, place)
+        line = record.lines[0].number
+        fault = _find_fault(record, shown)
         if fault is not None:
             if record.complaint:
                 records.resume_after_first_line(record)
             yield fault
         elif len(record.fields) == len(columns):
-            values = dict(zip(columns, record.fields, strict=True))
-            yield Row(shown, place.line, values, number)
+            yield Row(shown, line, dict(zip(columns, record.fields, strict=True)), number)
         else:
             is_swallowed = _has_swallowed_rows(record, len(columns), dialect)
             if is_swallowed:
                 records.resume_after_first_line(record)
-            yield _ragged(place, record, columns, dialect, is_swallowed)
+            yield _ragged(place_at(shown, line), record, columns, dialect, is_swallowed)
 
 
 class _Records:
@@ -118,8 +117,7 @@ class _Records:
 
 
 def _read_header(shown: str, record: _Record) -> list[str] | RowFault:
-    place = replace(place_at(shown, record.lines[0].number), spoils_file=True)
-    fault = _find_fault(record, place)
+    fault = _find_fault(record, shown)
     if fault is not None:
         return replace(fault, spoils_file=True)
     names = [name.strip() for name in record.fields]
@@ -127,6 +125,7 @@ def _read_header(shown: str, record: _Record) -> list[str] | RowFault:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is None:
         return names
+    place = replace(place_at(shown, record.lines[0].number), spoils_file=True)
     return place.saying(
         found=f'the header names the column "{twice}" twice',
         expected="each column once",
@@ -135,11 +134,12 @@ def _read_header(shown: str, record: _Record) -> list[str] | RowFault:
     )
 
 
-def _find_fault(record: _Record, place: RowFault) -> RowFault | None:
+def _find_fault(record: _Record, shown: str) -> RowFault | None:
     """Return what is wrong with a record whatever the header says."""
     fault = next((line.fault for line in record.lines if line.fault), None)
     if not record.complaint:
         return fault
+    place = place_at(shown, record.lines[0].number)
     return replace(fault or _complain(record, place), spoils_file=True)
 
 

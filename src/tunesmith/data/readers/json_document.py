@@ -79,10 +79,10 @@ class _Rows:
         return replace(fault, spoils_file=True)
 
     def _of_value(self, value: Value) -> Items:
-        articles = flatten(value.value) if not (value.oddities or value.bad_byte) else None
+        articles = flatten(value.value) if value.is_good else None
         if articles is None:
             self.number += 1
-            yield self._of_element(value, place_at(self.shown, value.line, self.number))
+            yield self._of_element(value)
             return
         if not articles:
             yield Skipped(self.shown, "articles without a question", 1, value.line)
@@ -90,7 +90,10 @@ class _Rows:
             self.number += 1
             yield Row(self.shown, value.line, values, self.number, in_array=True)
 
-    def _of_element(self, value: Value, place: RowFault) -> Row | RowFault:
+    def _of_element(self, value: Value) -> Row | RowFault:
+        if value.is_good:
+            return Row(self.shown, value.line, value.value, self.number, in_array=True)
+        place = place_at(self.shown, value.line, self.number)
         if value.bad_byte is not None:
             return explain_bad_bytes(place, value.bad_byte, value.offset)
         if value.oddities:

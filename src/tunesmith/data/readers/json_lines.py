@@ -7,6 +7,7 @@ wrong.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from tunesmith.data.readers.lines import explain_bad_bytes
 from tunesmith.data.readers.opened import open_text, whole_lines
 from tunesmith.data.row import Row, RowFault, Skipped, place_at
 
-_BLANK_STARTS = (b"\n\n", b"\n\r", b"\n ", b"\n\t", b"\n\x0b", b"\n\x0c")
+_BLANK_LINE = re.compile(rb"\n[ \t\r\x0b\x0c]*(?=\n)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,9 @@ def read_line_chunks(file: DataFile, limit: int | None) -> Iterator[LinesChunk]:
 
 
 def _count_blank(block: bytes) -> int:
-    if not block[:1].isspace() and not any(start in block for start in _BLANK_STARTS):
-        return 0
-    lines = block.removesuffix(b"\n").split(b"\n")
-    return sum(not line or line.isspace() for line in lines)
+    first = block[: block.find(b"\n") + 1] or block
+    last = block[block.rfind(b"\n") + 1 :] if block.count(b"\n") else b""
+    return first.isspace() + last.isspace() + len(_BLANK_LINE.findall(block))
 
 
 def _read_slowly(

@@ -37,6 +37,11 @@ class Value(NamedTuple):
     bad_byte: UnicodeDecodeError | None = None
     offset: int = 0
 
+    @property
+    def is_good(self) -> bool:
+        """Whether it is an object with nothing wrong in it."""
+        return type(self.value) is dict and not self.oddities and self.bad_byte is None
+
 
 class JsonStream:
     """A position in JSON text. Errors (NotJsonError) carry the file's own lines and columns."""
@@ -65,6 +70,8 @@ class JsonStream:
 
     def peek(self) -> str:
         """Pass over white space; return the character that follows, empty at the end."""
+        if self._text[self._at : self._at + 1] > " ":
+            return self._text[self._at]
         while True:
             match = _SPACE.match(self._text, self._at)
             self._at = match.end() if match else self._at
@@ -103,7 +110,7 @@ class JsonStream:
                 return self._decode_exactly()
             if end == len(self._text) and self._fill():  # a number may go on
                 continue
-            if self._constants or not has_every_key(self._text, self._at, end, value):
+            if self._constants or not has_every_key(self._text[self._at : end], value):
                 return self._decode_exactly()
             return self._pass_over(value, end, ())
 

@@ -13,6 +13,8 @@ from typing import Any, cast
 def flatten(article: object) -> list[dict[str, Any]] | None:
     """Return an article's questions as rows, or None where the value is no article."""
     fields = _object(article)
+    if "paragraphs" not in fields:
+        return None
     paragraphs = [_object(paragraph) for paragraph in _list(fields.get("paragraphs"))]
     if not paragraphs or not any("qas" in paragraph for paragraph in paragraphs):
         return None
