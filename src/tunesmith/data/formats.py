@@ -93,5 +93,5 @@ def read_row(row: Row, form: Format, names: Columns, options: ReadOptions) -> Re
     unread = frozenset(reader.unread)
     if reader.faults:
         return ReadRow(None, tuple(reader.faults), tuple(reader.notes), unread)
-    sample = replace(sample, row_id=row.row_id, file=row.file, line=row.line)
+    sample = replace(sample, row_id=reader.place.row_id, file=row.file, line=row.line)
     return ReadRow(sample, (), tuple(reader.notes), unread)

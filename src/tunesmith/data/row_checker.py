@@ -110,13 +110,13 @@ class RowChecker:
         if read.unread:
             self.tally.ignored.update(read.unread)
         for what in {*read.notes, *_notes_on(texts_of(sample))}:
-            self.tally.note(what, row.number, row.row_id)
+            self.tally.note(what, row)
 
     def _note_types(self, row: Row) -> None:
         for column in self._typed:
             value = lookup(row.values, column)
             if value is not None and value is not MISSING:
-                self.tally.note_type(column, value, row.number, row.row_id)
+                self.tally.note_type(column, value, row)
 
     def _corrected_text(self, fault: RowFault) -> RowFault:
         """Return a fault that holds no row's text any more, but what the row should be."""

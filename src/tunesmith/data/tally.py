@@ -6,11 +6,12 @@ Everything is counted to the last row; only what is kept to be shown has a cap.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tunesmith.data.json_text import type_name
-from tunesmith.data.rows import RowFault
+from tunesmith.data.row import Row, RowFault, Skipped
 
 MAX_KEPT = 1000  # faults and dropped rows that are kept to be shown
 
@@ -80,13 +81,20 @@ class Tally:
         if len(self.dropped) < MAX_KEPT:
             self.dropped.append((row_id, "; ".join(reasons)))
 
-    def note(self, what: str, number: int, row_id: str) -> None:
+    def note(self, what: str, row: Row) -> None:
         """Count a row that something should be known of."""
-        _count(self._notes, what, number, row_id)
+        _count(self._notes, what, row)
 
-    def note_type(self, column: str, value: object, number: int, row_id: str) -> None:
+    def pass_over(self, skipped: Iterable[Skipped]) -> None:
+        """Note what a reader passed over because it is no row."""
+        for one in skipped:
+            where = f"{Path(one.file).name}:{one.first_line}"
+            later = {f"{one.what}, passed over": _Seen(one.count, 0, where)}
+            _merge(self._notes, later)
+
+    def note_type(self, column: str, value: object, row: Row) -> None:
         """Count the type that a column has in a row."""
-        _count(self._types.setdefault(column, {}), type_name(value), number, row_id)
+        _count(self._types.setdefault(column, {}), type_name(value), row)
 
     def _add_file_faults(self, faults: Sequence[RowFault]) -> None:
         # Each part of a file says what is wrong with the whole of it.
@@ -116,10 +124,10 @@ class Tally:
         return (*found, *mixed)
 
 
-def _count(seen: dict[str, _Seen], key: str, number: int, row_id: str) -> None:
+def _count(seen: dict[str, _Seen], key: str, row: Row) -> None:
     known = seen.get(key)
     if known is None:
-        seen[key] = _Seen(1, number, row_id)
+        seen[key] = _Seen(1, row.number, row.row_id)
     else:
         known.rows += 1
 

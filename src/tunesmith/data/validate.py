@@ -6,7 +6,7 @@ becomes text; counting never is. Imports neither torch nor transformers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -17,7 +17,8 @@ from tunesmith.data.conversation import Sample
 from tunesmith.data.formats import FormatName, TaskName
 from tunesmith.data.judgement import ROWS_TO_JUDGE_BY, Judgement, judge
 from tunesmith.data.row_checker import RowChecker
-from tunesmith.data.rows import Row, RowFault, read_rows
+from tunesmith.data.rows import DataFile, FileOptions, Row, RowFault, Skipped, read_chunks
+from tunesmith.data.source import look_for
 from tunesmith.data.tally import Note, Tally
 from tunesmith.recipe.data import DataPart
 
@@ -81,7 +82,19 @@ class CheckedData:
 
 def check_file(path: Path | str, part: DataPart, task: TaskName | None) -> CheckedData:
     """Read and check a file, at most `part.limit` rows of it; without a task, for any."""
-    return check_rows(read_rows(path, part.limit), part, task, file=str(path))
+    skipped: list[Skipped] = []
+    checked = check_rows(_rows_of(path, part, skipped), part, task, file=str(path))
+    checked.tally.pass_over(skipped)
+    return checked
+
+
+def _rows_of(path: Path | str, part: DataPart, skipped: list[Skipped]) -> Iterator[Row | RowFault]:
+    found = look_for(path)
+    yield from (one for one in found if isinstance(one, RowFault))
+    files = [one for one in found if isinstance(one, DataFile)]
+    for chunk in read_chunks(files, FileOptions.of(part), part.limit):
+        skipped += chunk.skipped
+        yield from chunk.rows()
 
 
 def check_rows(

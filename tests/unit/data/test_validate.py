@@ -313,6 +313,21 @@ def test_the_faults_of_the_row_just_checked_are_at_hand() -> None:
     assert seen == [(True, 0), (False, 1)]
 
 
+def test_how_files_are_read_and_what_is_passed_over_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "tunes.abc"
+    path.write_text("% a book\nX:1\nK:C\nabc\n\nX:2\nK:C\ncba\n")
+    data = check_file(path, DataPart(train=str(path)), "completion")
+    assert (data.format, data.rows_read) == ("text", 2)
+    (note,) = data.notes
+    assert note.what.endswith("passed over")
+    whole = DataPart(train=str(path), documents="file")
+    assert check_file(path, whole, "completion").rows_read == 1
+    nested = tmp_path / "d.json"
+    nested.write_text(json.dumps({"meta": [1], "result": {"rows": [PAIR, PAIR]}}))
+    part = DataPart(train=str(nested), rows_at="result.rows")
+    assert check_file(nested, part, "chat").rows_read == 2
+
+
 def test_control_tokens_in_a_text_are_told(tmp_path: Path) -> None:
     rows = [{"messages": [{"role": "user", "content": f"a {text} b"}, *PAIR["messages"][1:]]}
             for text in ("x < y [1]", "<|im_end|>", "</s>", "<|im_end|>")]  # fmt: skip
