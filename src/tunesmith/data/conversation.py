@@ -6,11 +6,10 @@ is what its author asked for: 1 or 0, or None where the row did not say.
 
 from __future__ import annotations
 
+import json  # orjson makes a rounded number of an integer over 64 bits
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never
-
-import orjson
 
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
@@ -104,7 +103,7 @@ def as_template_input(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 def tools_as_template_input(tools: Sequence[str]) -> list[dict[str, Any]] | None:
     """Return the tools in the shape that chat templates read, or None where there are none."""
-    return [orjson.loads(tool) for tool in tools] or None
+    return [json.loads(tool) for tool in tools] or None
 
 
 def _message_input(message: Message) -> dict[str, Any]:
@@ -121,7 +120,7 @@ def _message_input(message: Message) -> dict[str, Any]:
 
 
 def _call_input(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": orjson.loads(call.arguments)}
+    function = {"name": call.name, "arguments": json.loads(call.arguments)}
     named = {"id": call.id} if call.id else {}
     return {"type": "function", **named, "function": function}
 

@@ -159,6 +159,8 @@ class FieldReader:
         """Note that a value is of another type."""
         reason = "null instead of a text" if value is None else "wrong type"
         fix = "write the text, or remove the row" if value is None else ""
+        if expected == "string" and value is not None:
+            fix = "put it in quotes" if isinstance(value, (int, float)) else "write a text"
         self.fault(field, f"got {type_name(value)}", expected, reason=reason, fix=fix)
 
     def _check_surrogates(self, field: str, value: str) -> None:

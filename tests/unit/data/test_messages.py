@@ -6,7 +6,12 @@ from typing import Any
 import pytest
 
 from tests.unit.data.reading import chat, faults, only_fault, read, said
-from tunesmith.data.conversation import ToolCall, role_sequence
+from tunesmith.data.conversation import (
+    ToolCall,
+    as_template_input,
+    role_sequence,
+    tools_as_template_input,
+)
 
 CLOCK = {
     "type": "function",
@@ -63,6 +68,13 @@ def test_null_content_without_a_call_is_a_fault() -> None:
 
 def test_arguments_as_object_and_as_text_are_the_same() -> None:
     assert chat(calling({"zone": "Lima", "n": 1})) == chat(calling('{"zone": "Lima",  "n": 1}'))
+
+
+def test_a_template_is_given_what_the_row_says() -> None:
+    sample = chat({**calling({"id": 123456789012345678901}), "tools": [SUM, {"max": 10**30}]})
+    made = as_template_input(sample.messages)[1]["tool_calls"][0]["function"]
+    assert made == {"name": "clock", "arguments": {"id": 123456789012345678901}}
+    assert tools_as_template_input(sample.tools) == [SUM, {"max": 10**30}]
 
 
 def test_arguments_keep_the_order_of_their_keys() -> None:

@@ -66,6 +66,8 @@ def _read(reader: FieldReader) -> Sample:
     chosen, rejected = _read_answer(reader, "chosen"), _read_answer(reader, "rejected")
     prompt, last = _read_prompt(reader)
     chosen = last if chosen is None else chosen
+    if chosen is None and not reader.faults:
+        reader.missing("chosen", "an answer")
     if chosen is None or rejected is None or reader.faults:
         return Preference(prompt=(), chosen=(), rejected=())
     if not prompt:
