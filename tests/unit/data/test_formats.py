@@ -166,7 +166,7 @@ def test_an_empty_conversation_is_a_fault() -> None:
 
 @pytest.mark.parametrize(
     ("role", "near"),
-    [("assistan", "assistant"), ("User", "user"), ("gpt", "assistant"), ("sysem", "system")],
+    [("assistan", "assistant"), ("User", "user"), ("gpt", "assistant"), ("SYSTEM", "system")],
 )
 def test_an_unknown_role_names_the_allowed_ones_and_the_nearest(role: str, near: str) -> None:
     (fault,) = faults(chat("user", "assistant", role))
