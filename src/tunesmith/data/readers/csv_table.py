@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 from tunesmith.data.data_file import DataFile
 from tunesmith.data.readers.csv_dialect import Dialect, find_dialect
+from tunesmith.data.readers.csv_quotes import find_open_quote
 from tunesmith.data.readers.lines import Line, read_lines
 from tunesmith.data.row import Row, RowFault, place_at
 
@@ -33,6 +34,16 @@ class _Record:
     fields: list[str]
     complaint: str = ""
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether it is an empty line."""
+        return not self.fields and not self.complaint
+
+    @property
+    def has_fault(self) -> bool:
+        """Whether something is wrong with it whatever the header says."""
+        return bool(self.complaint) or any(line.fault for line in self.lines)
+
 
 def read_table(file: DataFile) -> Iterator[Row | RowFault]:
     """Yield a row a record; ragged and broken records are faults in their places."""
@@ -40,10 +51,10 @@ def read_table(file: DataFile) -> Iterator[Row | RowFault]:
     head = list(islice(lines, _LINES_TO_JUDGE_BY))
     dialect = find_dialect([line.text for line in head])
     records = _Records(chain(head, lines), dialect)
-    header = next((record for record in records if record.fields or record.complaint), None)
+    header = next((record for record in records if not record.is_blank), None)
     if header is None:
         return
-    columns = _read_header(file.shown, header)
+    columns = _read_header(file.shown, header, dialect)
     if isinstance(columns, RowFault):
         yield columns
         return
@@ -55,22 +66,21 @@ def _read_rows(
 ) -> Iterator[Row | RowFault]:
     number = 0
     for record in records:
-        if not record.fields and not record.complaint:
-            continue  # a blank line
+        if record.is_blank:
+            continue
         number += 1
-        line = record.lines[0].number
-        fault = _find_fault(record, shown)
-        if fault is not None:
-            if record.complaint:
-                records.resume_after_first_line(record)
-            yield fault
-        elif len(record.fields) == len(columns):
-            yield Row(shown, line, dict(zip(columns, record.fields, strict=True)), number)
+        has_all = len(record.fields) == len(columns)
+        if has_all and not record.has_fault:
+            values = dict(zip(columns, record.fields, strict=True))
+            yield Row(shown, record.lines[0].number, values, number)
+            continue
+        quote_line = _line_of_quote(record, dialect)
+        swallowed = [line for line in record.lines if line.number > quote_line]
+        if not has_all and any(_is_row_alone(line, len(columns), dialect) for line in swallowed):
+            records.read_again(swallowed)
+            yield replace(_explain(shown, record, quote_line, columns, dialect), spoils_file=True)
         else:
-            is_swallowed = _has_swallowed_rows(record, len(columns), dialect)
-            if is_swallowed:
-                records.resume_after_first_line(record)
-            yield _ragged(place_at(shown, line), record, columns, dialect, is_swallowed)
+            yield _explain(shown, record, quote_line, columns, dialect)
 
 
 class _Records:
@@ -96,9 +106,9 @@ class _Records:
             return _Record(tuple(self._taken), [], str(error))
         return _Record(tuple(self._taken), fields)
 
-    def resume_after_first_line(self, record: _Record) -> None:
-        """Read the lines of a record again, as if it had ended with its first."""
-        self._again.extendleft(reversed(record.lines[1:]))
+    def read_again(self, lines: Sequence[Line]) -> None:
+        """Read the last lines of the last record again, as if it had ended before them."""
+        self._again.extendleft(reversed(lines))
         self._reader = self._new_reader()
 
     def _new_reader(self) -> Iterator[list[str]]:
@@ -116,10 +126,10 @@ class _Records:
             yield line.text + "\n"
 
 
-def _read_header(shown: str, record: _Record) -> list[str] | RowFault:
-    fault = _find_fault(record, shown)
-    if fault is not None:
-        return replace(fault, spoils_file=True)
+def _read_header(shown: str, record: _Record, dialect: Dialect) -> list[str] | RowFault:
+    if record.has_fault:
+        quote_line = _line_of_quote(record, dialect)
+        return replace(_explain(shown, record, quote_line, [], dialect), spoils_file=True)
     names = [name.strip() for name in record.fields]
     names = [name or f"column {at}" for at, name in enumerate(names, start=1)]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -134,27 +144,55 @@ def _read_header(shown: str, record: _Record) -> list[str] | RowFault:
     )
 
 
-def _find_fault(record: _Record, shown: str) -> RowFault | None:
-    """Return what is wrong with a record whatever the header says."""
+def _line_of_quote(record: _Record, dialect: Dialect) -> int:
+    """Return the line of the quote that a broken record's trouble comes from, else its last."""
+    text = "\n".join(line.text for line in record.lines)
+    at = find_open_quote(text, dialect, over_lines=not record.complaint)
+    if at < 0:
+        return record.lines[-1].number
+    return record.lines[0].number + text.count("\n", 0, at)
+
+
+def _is_row_alone(line: Line, num_columns: int, dialect: Dialect) -> bool:
+    """Whether a line inside a record makes a good row alone: a quote above was left open."""
+    try:
+        (fields,) = dialect.parse([line.text])
+    except (csv.Error, ValueError):
+        return False
+    return len(fields) == num_columns
+
+
+def _explain(
+    shown: str, record: _Record, quote_line: int, columns: list[str], dialect: Dialect
+) -> RowFault:
     fault = next((line.fault for line in record.lines if line.fault), None)
-    if not record.complaint:
-        return fault
+    if fault is not None:
+        return replace(fault, spoils_file=bool(record.complaint))
     place = place_at(shown, record.lines[0].number)
-    return replace(fault or _complain(record, place), spoils_file=True)
+    if record.complaint:
+        return replace(_complain(record, place, quote_line), spoils_file=True)
+    fix = f"put a text that contains {dialect.name} between double quotes"
+    if quote_line < record.lines[-1].number:
+        fix = f"close the quote that is opened on line {quote_line}, or {fix}"
+    return place.saying(
+        found=f"line {place.line} has {_count(len(record.fields))}",
+        expected=f"{len(columns)} as in the header: {', '.join(columns)}",
+        fix=fix,
+        reason="ragged row",
+    )
 
 
-def _complain(record: _Record, place: RowFault) -> RowFault:
-    opened_at = _line_of_open_quote(record)
+def _complain(record: _Record, place: RowFault, quote_line: int) -> RowFault:
     if record.complaint.startswith("unexpected end"):
-        return replace(place, line=opened_at).saying(
-            found=f"the quote opened on line {opened_at} is not closed",
+        return replace(place, line=quote_line).saying(
+            found=f"the quote opened on line {quote_line} is not closed",
             expected="a closing quote before the next field",
             fix='close it, and write "" for a quote inside a quoted text',
             reason="unclosed quote",
         )
     if "expected after" in record.complaint:
-        return replace(place, line=opened_at).saying(
-            found=f"the quoted text opened on line {opened_at} goes on after a quote "
+        return replace(place, line=quote_line).saying(
+            found=f"the quoted text opened on line {quote_line} goes on after a quote "
             f"on line {record.lines[-1].number}",
             expected="the delimiter or the line's end after a closing quote",
             fix='write "" for a quote inside a quoted text',
@@ -166,43 +204,6 @@ def _complain(record: _Record, place: RowFault) -> RowFault:
         fix="put a text with line ends between double quotes",
         reason="not CSV",
     )
-
-
-def _line_of_open_quote(record: _Record) -> int:
-    """Return the line on which the last field began, by counting quotes: each text has two."""
-    is_open, opened_at = False, record.lines[0].number
-    for line in record.lines:
-        for _ in range(line.text.count('"')):
-            is_open = not is_open
-            opened_at = line.number if is_open else opened_at
-    return opened_at
-
-
-def _has_swallowed_rows(record: _Record, num_columns: int, dialect: Dialect) -> bool:
-    """Whether a line below the record's first makes a good row alone: a quote was left open."""
-    for line in record.lines[1:]:
-        try:
-            (fields,) = dialect.parse([line.text])
-        except (csv.Error, ValueError):
-            continue
-        if len(fields) == num_columns:
-            return True
-    return False
-
-
-def _ragged(
-    place: RowFault, record: _Record, columns: list[str], dialect: Dialect, is_swallowed: bool
-) -> RowFault:
-    fault = place.saying(
-        found=f"line {place.line} has {_count(len(record.fields))}",
-        expected=f"{len(columns)} as in the header: {', '.join(columns)}",
-        fix=f"put a text that contains {dialect.name} between double quotes",
-        reason="ragged row",
-    )
-    if not is_swallowed:
-        return fault
-    fix = f"close the quote that is opened on line {_line_of_open_quote(record)}"
-    return replace(fault, fix=fix, spoils_file=True)
 
 
 def _count(number: int) -> str:

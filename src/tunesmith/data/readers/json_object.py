@@ -74,6 +74,8 @@ class KeptFields:
         lengths = {key: len(cast("list[Any]", kept)) for key, kept in self._columns().items()}
         if self._fault is not None:
             yield self._fault
+        elif self._fields and all(kept == [] for kept in self._fields.values()):
+            yield self._empty()
         elif not lengths:
             yield Row(self._shown, self.line, self._fields, 1)
         elif len(set(lengths.values())) > 1:
@@ -102,6 +104,15 @@ class KeptFields:
 
     def _refuse(self, oddity: Oddity) -> None:
         self._fault = self._fault or odd(place_at(self._shown, self.line), oddity)
+
+    def _empty(self) -> RowFault:
+        return RowFault(
+            file=self._shown,
+            found=f"the list {next(iter(self._fields))} is empty",
+            expected="at least one row",
+            fix="put the rows into it, as objects",
+            reason="empty file",
+        )
 
     def _uneven(self, lengths: dict[str, int]) -> RowFault:
         counts = ", ".join(f"{key}: {length}" for key, length in lengths.items())

@@ -108,7 +108,9 @@ class JsonStream:
                 return self._decode_exactly()
             except (RecursionError, ValueError):
                 return self._decode_exactly()
-            if end == len(self._text) and self._fill():  # a number may go on
+            # A number may go on; of 1e-7 the buffer may hold 1e- alone, which reads as 1.
+            is_number = isinstance(value, int | float)
+            if is_number and end + 2 >= len(self._text) and self._fill():
                 continue
             if self._constants or not has_every_key(self._text[self._at : end], value):
                 return self._decode_exactly()

@@ -157,7 +157,9 @@ def _find_json(text: str, named: FileKind | None, is_whole: bool) -> FileKind:
     if _is_object(first):
         return "jsonl" if second or named == "jsonl" else "json"
     if named == "jsonl":
-        return "json" if _goes_on(first) and not second.startswith("{") and second else "jsonl"
+        opens_list = first.rstrip().endswith("[")
+        is_next_row = second.startswith("{") and not opens_list
+        return "json" if second and _goes_on(first) and not is_next_row else "jsonl"
     return "jsonl" if second.startswith("{") and first.rstrip().endswith("}") else "json"
 
 
