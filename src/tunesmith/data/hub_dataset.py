@@ -16,7 +16,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from tunesmith.data.data_file import DataFile
-from tunesmith.data.readers.kind import KIND_OF_SUFFIX, find_kind, suffix_of
+from tunesmith.data.readers.kind import find_kind
+from tunesmith.data.readers.suffix import KIND_OF_SUFFIX, suffix_of
 from tunesmith.data.row import RowFault
 
 _ANSWER_S = 10

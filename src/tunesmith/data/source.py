@@ -22,7 +22,8 @@ from pathlib import Path
 from tunesmith.core.errors import DataError
 from tunesmith.data.data_file import DataFile as DataFile
 from tunesmith.data.hub_dataset import find_on_hub, parse_hub_name
-from tunesmith.data.readers.kind import KIND_OF_SUFFIX, find_kind, suffix_of
+from tunesmith.data.readers.kind import find_kind
+from tunesmith.data.readers.suffix import KIND_OF_SUFFIX, suffix_of
 from tunesmith.data.row import RowFault
 from tunesmith.data.samples import sample_path
 from tunesmith.recipe.data import SAMPLE_PREFIX

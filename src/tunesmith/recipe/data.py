@@ -166,7 +166,11 @@ class DataPart(Part):
         str,
         Field(
             min_length=1,
-            description="The file of training rows, or a built-in one such as sample:support-desk.",
+            description=(
+                "The training rows: a file, a folder, a pattern such as data/*.jsonl, files side "
+                "by side such as train.{en,de}, a data set of the Hugging Face hub "
+                "(owner/name:split), or a built-in one such as sample:support-desk."
+            ),
         ),
     ]
     validation: Annotated[
@@ -282,7 +286,7 @@ class DataPart(Part):
         Field(
             description=(
                 "What one row of a text file is: a line, a block up to a blank line, or the file. "
-                "auto: lines of .txt, blocks of .abc."
+                "auto: lines of .txt, tunes of .abc, the whole of .md."
             ),
         ),
     ] = "auto"

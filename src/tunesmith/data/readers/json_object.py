@@ -10,6 +10,7 @@ from tunesmith.data.json_text import Oddity, written_twice
 from tunesmith.data.readers.json_row import odd
 from tunesmith.data.readers.json_stream import Value
 from tunesmith.data.readers.lines import explain_bad_bytes
+from tunesmith.data.readers.suffix import suffix_of
 from tunesmith.data.row import Row, RowFault, place_at
 
 # Lists of objects that belong to a single row.
@@ -42,7 +43,7 @@ def is_list_of_a_row(key: str) -> bool:
 
 def is_one_row_a_line(path: Path) -> bool:
     """Whether the file's name promises one object a line."""
-    return any(suffix.lower() in _ONE_ROW_A_LINE for suffix in path.suffixes[-2:])
+    return suffix_of(path) in _ONE_ROW_A_LINE
 
 
 class KeptFields:

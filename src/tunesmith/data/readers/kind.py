@@ -13,24 +13,9 @@ from tunesmith.data.data_file import FileKind
 from tunesmith.data.readers.conll import looks_like_conll
 from tunesmith.data.readers.csv_dialect import looks_like_table
 from tunesmith.data.readers.opened import UTF8_MARK, UnreadableError, open_bytes, read_block
+from tunesmith.data.readers.suffix import KIND_OF_SUFFIX, suffix_of
 from tunesmith.data.row import RowFault
 
-KIND_OF_SUFFIX: dict[str, FileKind] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".conll": "conll",
-    ".iob": "conll",
-    ".iob2": "conll",
-    ".bio": "conll",
-    ".txt": "text",
-    ".md": "text",
-    ".abc": "abc",
-}
-_PACKED_SUFFIXES = {".gz", ".gzip", ".zst", ".zstd"}
 _HEAD_BYTES = 1 << 18
 _TO_JSONL = "convert it to JSONL: one JSON object a line"
 _MAGIC = {
@@ -46,12 +31,6 @@ _MAGIC = {
     b"\x80\x04": ("a pickle file", _TO_JSONL),
     b"\x93NUMPY": ("a NumPy array", _TO_JSONL),
 }
-
-
-def suffix_of(path: Path) -> str:
-    """Return the suffix that names the kind, in small letters, without that of the packing."""
-    inner = path.with_suffix("") if path.suffix.lower() in _PACKED_SUFFIXES else path
-    return inner.suffix.lower()
 
 
 def find_kind(path: Path, shown: str) -> FileKind | RowFault:

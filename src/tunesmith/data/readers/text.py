@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import assert_never
+from typing import Literal, assert_never
 
 from tunesmith.data.data_file import DataFile, FileOptions
 from tunesmith.data.readers.lines import Line, read_lines
+from tunesmith.data.readers.suffix import suffix_of
 from tunesmith.data.row import Row, RowFault, Skipped
 
 _TUNE = "X:"
@@ -21,9 +22,7 @@ _LINES_TO_JUDGE_BY = 10_000  # a file of tunes begins the first of them by then
 def read_documents(file: DataFile, options: FileOptions) -> Iterator[Row | RowFault | Skipped]:
     """Yield a row {"text": ...} a document."""
     lines = read_lines(file.path, file.shown)
-    documents = options.documents
-    if documents == "auto":
-        documents = "block" if file.kind == "abc" else "line"
+    documents = _documents_of(file) if options.documents == "auto" else options.documents
     match documents:
         case "line":
             yield from _number(file.shown, ([line] for line in lines if line.text.strip()))
@@ -37,6 +36,13 @@ def read_documents(file: DataFile, options: FileOptions) -> Iterator[Row | RowFa
             yield from _number(file.shown, [] if is_blank else [whole])
         case _:
             assert_never(documents)
+
+
+def _documents_of(file: DataFile) -> Literal["line", "block", "file"]:
+    """Return what a document is by the file's kind: no line of Markdown stands alone."""
+    if file.kind == "abc":
+        return "block"
+    return "file" if suffix_of(file.path) == ".md" else "line"
 
 
 def _number(shown: str, documents: Iterable[Sequence[Line]]) -> Iterator[Row | RowFault]:

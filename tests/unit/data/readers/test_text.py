@@ -33,6 +33,10 @@ def test_documents_are_lines_or_blocks_or_the_file(tmp_path: Path) -> None:
     assert [(row.line, row.number) for row in rows] == [(2, 1), (6, 2)]
 
 
+def test_markdown_is_one_document(tmp_path: Path) -> None:
+    assert texts_of(write(tmp_path, "# A\n\nb\n", "d.md")) == ["# A\n\nb"]
+
+
 def test_a_tune_begins_at_its_number_and_keeps_blank_lines(tmp_path: Path) -> None:
     text = "%abc-2.1\n\nX: 1\nT:a\n\nK:G\nGABc\n\n\nX:2\nK:D\nd2\n"
     path = write(tmp_path, text, "d.abc")
