@@ -103,7 +103,7 @@ def test_all_faults_of_several_files_come_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["trian.jsonl", "./data/x.jsonl", "data/train.jsonl", "a/b.json.gz"]
+    "name", ["tarin.jsonl", "./data/x.jsonl", "data/train.jsonl", "a/b.json.gz"]
 )
 def test_a_missing_path_is_never_looked_up_on_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -120,4 +120,4 @@ def test_a_slip_of_the_pen_in_a_folder_that_exists_is_no_hub_name(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tunesmith.data.source.find_on_hub", None)
     write(tmp_path, "data/train/a.jsonl")
-    assert f"did you mean data{os.sep}train?" in error_of("data/trian")
+    assert f"did you mean data{os.sep}train?" in error_of("data/tarin")

@@ -156,6 +156,8 @@ def _nothing_at(rows_at: str, path: list[str], seen: list[str], shown: str) -> R
 
 
 def _end(stream: JsonStream) -> None:
+    if stream.peek() == "{":
+        raise stream.error("more than one value", "name a file of one object a line .jsonl")
     if stream.peek():
         raise stream.error("more than one value", "end the file with the array or the object")
 

@@ -86,7 +86,7 @@ def test_nul_is_a_fault_where_it_is_raw_and_kept_where_it_is_escaped(tmp_path: P
 
 @pytest.mark.parametrize(
     ("text", "encoding"),
-    [("caf\u00e9 na\u00efve", "latin-1"), ("\u201cyes\u201d", "cp1252")],
+    [("\u00e9t\u00e9", "latin-1"), ("\u201cyes\u201d", "cp1252")],
 )
 def test_every_line_in_another_encoding_is_named_with_its_offset(
     tmp_path: Path, text: str, encoding: str

@@ -54,7 +54,7 @@ def test_verses_in_brackets_are_text(tmp_path: Path) -> None:
 
 
 def test_faults_name_their_lines(tmp_path: Path) -> None:
-    rows, faults = read(write(tmp_path, b"caf\xe9\nb\nc\0d\n", "d.txt"))
+    rows, faults = read(write(tmp_path, b"xyz\xe9\nb\nc\0d\n", "d.txt"))
     assert [fault.line for fault in faults] == [1, 3]
     assert [row.values for row in rows] == [{"text": "b"}]
 
