@@ -10,7 +10,7 @@ from tunesmith.cli import output
 from tunesmith.cli.quantities import count_text
 from tunesmith.data.xray.facts import SideXRay, Verdict, XRay
 from tunesmith.data.xray.lengths import Lengths
-from tunesmith.data.xray.numbers import headline, label_lines, numbers
+from tunesmith.data.xray.numbers import clusters_text, headline, label_lines, numbers
 from tunesmith.data.xray.overlap import Overlap, RowPair
 
 BAR_WIDTH = 40
@@ -29,7 +29,8 @@ def show_xray(xray: XRay) -> None:
         if side.lengths:
             show_bars(f"Lengths in tokens, {name}", length_bars(side.lengths, xray.max_length))
         if side.labels:
-            show_bars(f"Labels, {name}", bars(label_lines(side.labels)))
+            most = side.labels.most_frequent[0].rows
+            show_bars(f"Labels, {name}", bars(label_lines(side.labels), most=most))
     for title, pairs in pairs_by_title(xray):
         show_lines(title, pair_lines(pairs))
     show_lines("Rows that are not used", dropped_lines(xray))
@@ -91,12 +92,13 @@ def length_bars(lengths: Lengths, max_length: int) -> dict[str, str]:
     }
 
 
-def bars(lines: Iterable[tuple[str, int]]) -> dict[str, str]:
-    """Return a bar of # and the count for each name, the longest of 40."""
+def bars(lines: Iterable[tuple[str, int]], *, most: int = 0) -> dict[str, str]:
+    """Return a bar of # and the count for each name; that of `most` rows, and of more, is 40."""
     counts = dict(lines)
-    most = max(counts.values(), default=0) or 1
+    scale = most or max(counts.values(), default=0) or 1
     return {
-        output.clean(name): f"{'#' * -(-BAR_WIDTH * rows // most)} {count_text(rows)}".strip()
+        output.clean(name): f"{'#' * min(BAR_WIDTH, -(-BAR_WIDTH * rows // scale))} "
+        f"{count_text(rows)}".strip()
         for name, rows in counts.items()
     }
 
@@ -131,8 +133,9 @@ def _overlap_title(overlap: Overlap) -> str:
 
 def _near_title(name: str, side: SideXRay) -> str:
     assert side.near is not None, "the caller has looked"
-    rows, clusters = count_text(side.near.rows), count_text(side.near.clusters)
-    return f"Near-duplicates in {name}: {rows} rows in {clusters} clusters"
+    return (
+        f"Near-duplicates in {name}: {count_text(side.near.rows)} rows, {clusters_text(side.near)}"
+    )
 
 
 def _one_line(text: str) -> str:

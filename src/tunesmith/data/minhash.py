@@ -16,12 +16,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-
-from tunesmith.data.conversation import Conversation, Preference, Sample, texts_of
 
 NUM_HASHES = 32
 SHINGLE_BYTES = 8
@@ -36,20 +33,6 @@ _LOWER = bytes(byte + 32 if 65 <= byte <= 90 else byte for byte in range(256))
 _WHITE_SPACE = bytes(range(33)) + b"\x7f"
 # Odd numbers of 64 bits whose multiples look random: of the golden ratio, and from SplitMix64.
 _GOLDEN, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-
-
-def comparable_text(sample: Sample) -> str:
-    """Return what tells a row from others: its texts without the system message and the tools.
-
-    A long system text that all rows share would make all of them near-duplicates.
-    """
-    if isinstance(sample, Conversation):
-        said = tuple(message for message in sample.messages if message.role != "system")
-        sample = replace(sample, messages=said)
-    elif isinstance(sample, Preference):
-        said = tuple(message for message in sample.prompt if message.role != "system")
-        sample = replace(sample, prompt=said)
-    return "\n".join(texts_of(sample))
 
 
 def signatures(texts: Sequence[str]) -> Signatures:

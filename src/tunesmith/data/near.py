@@ -14,17 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tunesmith.data.minhash import NO_TEXT, NUM_HASHES, Signatures, comparable_text, mix, signatures
-
-__all__ = [
-    "NearPair",
-    "NearRows",
-    "Signatures",
-    "comparable_text",
-    "near_pairs",
-    "near_pairs_between",
-    "signatures",
-]
+from tunesmith.data.minhash import NO_TEXT, NUM_HASHES, Signatures, mix
 
 NUM_BANDS = 8
 BAND_HASHES = NUM_HASHES // NUM_BANDS

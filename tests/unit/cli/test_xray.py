@@ -66,6 +66,9 @@ def test_bars_are_drawn_to_the_longest() -> None:
     assert bars([("a", 200), ("b", 50), ("c", 1), ("d", 0)]) == {
         "a": "#" * 40 + " 200", "b": "#" * 10 + " 50", "c": "# 1", "d": "0",
     }  # fmt: skip
+    assert bars([("a", 20), ("the rest", 900)], most=20) == {
+        "a": "#" * 40 + " 20", "the rest": "#" * 40 + " 900",
+    }  # fmt: skip
     assert bars([]) == {}
 
 

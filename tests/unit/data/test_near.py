@@ -10,12 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tunesmith.data.conversation import Conversation, Message, PlainText, Preference
 from tunesmith.data.minhash import (
     NUM_HASHES,
     SHINGLE_BYTES,
     Signatures,
-    comparable_text,
     signatures,
 )
 from tunesmith.data.near import NearPair, near_pairs, near_pairs_between
@@ -88,7 +86,7 @@ def test_signatures_do_not_depend_on_the_texts_around() -> None:
 
 def test_signatures_are_the_same_in_every_process() -> None:
     code = (
-        "import hashlib; from tunesmith.data.near import signatures; "
+        "import hashlib; from tunesmith.data.minhash import signatures; "
         "print(hashlib.sha256(signatures(['The tide is at nine.', 'oak', '']).astype('<u4')"
         ".tobytes()).hexdigest())"
     )
@@ -228,16 +226,3 @@ def test_pairs_between_two_sides_name_a_row_of_each() -> None:
     assert near_pairs_between(signatures(held_out), signatures(train), max_pairs=1).pairs == (
         NearPair(4, 33, found.pairs[0].similarity),
     )
-
-
-def test_a_system_text_that_all_rows_share_is_not_compared() -> None:
-    system = Message("system", sentence(1, words=300))
-    row = Conversation(messages=(system, Message("user", "tide?"), Message("assistant", "nine")))
-    assert comparable_text(row) == "tide?\nnine"
-    better = Preference(
-        prompt=(system, Message("user", "tide?")),
-        chosen=(Message("assistant", "nine"),),
-        rejected=None,
-    )
-    assert comparable_text(better) == "tide?\nnine"
-    assert comparable_text(PlainText(text="oak")) == "oak"

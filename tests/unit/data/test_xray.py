@@ -20,7 +20,7 @@ from tunesmith.data.xray.build import SideArrays
 from tunesmith.data.xray.facts import BosCounts, DroppedRows, XRay
 from tunesmith.data.xray.labels import LabelCount
 from tunesmith.data.xray.lengths import Bin, measure
-from tunesmith.data.xray.overlap import RowText, row_text
+from tunesmith.data.xray.overlap import RowText
 from tunesmith.data.xray.serving import ServingCheck, check_serving
 from tunesmith.recipe.data import DataPart
 
@@ -40,7 +40,7 @@ def test_rows_in_order_have_no_verdicts() -> None:
     assert xray.verdicts == ()
     train = xray.sides["train"]
     assert (train.rows, train.examples, train.tokens, train.supervised_tokens) == (3, 3, 60, 12)
-    assert train.supervised_share == 0.2
+    assert train.trained_tokens == 12
     assert train.lengths is not None
     assert (train.lengths.shortest, train.lengths.median, train.lengths.longest) == (10, 20, 30)
 
@@ -92,10 +92,11 @@ def test_rows_that_are_too_long_stop_a_run_by_default() -> None:
 
 
 def test_a_long_text_that_is_cut_into_pieces_loses_nothing() -> None:
-    arrays = side([100], supervised=[99], used_lengths=[100], used_supervised=[99])
+    arrays = side([100], supervised=[99], used_lengths=[102], used_supervised=[99])
     xray = look(arrays, max_length=64, overflow="chunk")
     assert xray.verdicts == ()
-    assert (xray.sides["train"].rows_too_long, xray.sides["train"].rows_cut) == (1, 0)
+    train = xray.sides["train"]
+    assert (train.rows_too_long, train.rows_cut, train.lost_tokens) == (1, 0, 0)
 
 
 def test_nothing_to_train_is_an_error_that_names_the_model() -> None:
@@ -200,7 +201,7 @@ def test_rows_in_two_sides_are_counted_exactly_and_nearly() -> None:
     validation = [*SENTENCES[60:98], train[7], train[9].replace("tide", "ebb", 1)]
 
     def look_up(name: str, row: int) -> RowText:
-        return row_text(f"{name}.jsonl:{row + 1}", (train if name == "train" else validation)[row])
+        return RowText(f"{name}.jsonl:{row + 1}", (train if name == "train" else validation)[row])
 
     xray = look(two_sides(train, validation), look_up=look_up)
     (overlap,) = xray.overlaps
@@ -238,7 +239,7 @@ def test_many_near_duplicates_are_a_warning() -> None:
     assert (near.rows, near.clusters, near.largest) == (4, 1, 4)
     assert near.pairs[0].first == RowText("row 1 of train", "")
     assert sentences(xray, "warning") == [
-        "4 of 12 training rows nearly repeat another: 1 clusters, the largest of 4 rows"
+        "4 of 12 training rows nearly repeat another, the largest cluster is 4 rows"
     ]
 
 
@@ -302,10 +303,6 @@ def test_everything_becomes_json() -> None:
     assert document["dropped"] == [{"reason": "too long", "rows": 2, "first": "d.jsonl:4"}]
     assert document["verdicts"][0]["severity"] == "warning"
     assert document["serving"]["same"] == 3
-
-
-def test_long_texts_of_pairs_are_shortened_and_say_so() -> None:
-    assert row_text("d.jsonl:1", "a" * 700) == RowText("d.jsonl:1", "a" * 600, 100)
 
 
 def conversation(answer: str) -> Conversation:

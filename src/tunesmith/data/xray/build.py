@@ -123,7 +123,8 @@ def _describe(
     count = _row_counter(arrays)
     is_long = arrays.lengths > max_length
     is_used = arrays.used_lengths > 0
-    lost = arrays.lengths.astype(np.int64) - arrays.used_lengths
+    # A chunk of a text repeats a token or two of the one before: more is used than there was.
+    lost = np.maximum(0, arrays.lengths.astype(np.int64) - arrays.used_lengths)
     lost_supervised = arrays.supervised.astype(np.int64) - arrays.used_supervised
     return SideXRay(
         rows=arrays.num_rows,

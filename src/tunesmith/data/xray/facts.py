@@ -72,11 +72,6 @@ class SideXRay:
     near: NearDuplicates | None
 
     @property
-    def supervised_share(self) -> float:
-        """The part of all tokens that is trained."""
-        return self.supervised_tokens / self.tokens if self.tokens else 0.0
-
-    @property
     def trained_tokens(self) -> int:
         """How many tokens are trained after the length limit."""
         return self.supervised_tokens - self.lost_supervised_tokens

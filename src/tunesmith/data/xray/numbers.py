@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from tunesmith.data.xray.facts import SideXRay, XRay
 from tunesmith.data.xray.labels import LabelBalance
+from tunesmith.data.xray.overlap import NearDuplicates
 
 
 class NumbersLine(NamedTuple):
@@ -49,6 +50,11 @@ def label_lines(labels: LabelBalance) -> Iterator[tuple[str, int]]:
         yield "(no label)", labels.unlabelled_rows
 
 
+def clusters_text(near: NearDuplicates) -> str:
+    """Say how many clusters there are."""
+    return "1 cluster" if near.clusters == 1 else f"{near.clusters:,} clusters"
+
+
 def _lines(xray: XRay) -> Iterator[tuple[str, Callable[[SideXRay], str], bool]]:
     """Yield name, cell, and whether the line is there even where every cell is 0."""
     yield "rows", lambda side: f"{side.rows:,}", True
@@ -60,7 +66,7 @@ def _lines(xray: XRay) -> Iterator[tuple[str, Callable[[SideXRay], str], bool]]:
     yield f"longer than {xray.max_length:,}", lambda side: f"{side.rows_too_long:,}", True
     yield "  of them cut", lambda side: f"{side.rows_cut:,}", False
     yield "  of them left out", lambda side: f"{side.rows_left_out:,}", False
-    yield "trained tokens that costs", _lost, False
+    yield "  trained tokens lost", _lost, False
     yield "nothing to train", lambda side: f"{side.rows_unsupervised:,}", False
     yield "reply's end not trained", lambda side: f"{side.rows_without_end_of_turn:,}", True
     yield "begin tokens", _begin_tokens, False
@@ -74,7 +80,8 @@ def _examples(side: SideXRay) -> str:
 
 
 def _trained(side: SideXRay) -> str:
-    return f"{side.supervised_tokens:,} ({side.supervised_share:.1%})"
+    share = side.trained_tokens / side.tokens if side.tokens else 0.0
+    return f"{side.trained_tokens:,} ({share:.1%})"
 
 
 def _lengths(side: SideXRay) -> str:
@@ -107,11 +114,10 @@ def _near(side: SideXRay) -> str:
         return ""
     if not side.near.rows:
         return "0"
-    return f"{side.near.rows:,}, in {side.near.clusters:,} clusters"
+    return f"{side.near.rows:,} ({clusters_text(side.near)})"
 
 
 def _labels(side: SideXRay) -> str:
     if side.labels is None:
         return ""
-    labels = f"{side.labels.labels:,}"
-    return f"{labels}, one {side.labels.imbalance:.3g} times another" if labels != "1" else labels
+    return f"{side.labels.labels:,} (most to least frequent {side.labels.imbalance:.3g}:1)"

@@ -13,8 +13,6 @@ import numpy.typing as npt
 
 from tunesmith.data.near import MAX_PAIRS, NearPair, Signatures, near_pairs, near_pairs_between
 
-MAX_TEXT = 600
-
 Indices = npt.NDArray[np.int64]
 Contents = npt.NDArray[np.uint64]
 
@@ -61,11 +59,6 @@ class Overlap:
     near: int
     exact_pairs: tuple[RowPair, ...]
     near_pairs: tuple[RowPair, ...]
-
-
-def row_text(row_id: str, text: str) -> RowText:
-    """Keep as much of a row's text as can be looked at."""
-    return RowText(row_id, text[:MAX_TEXT], max(0, len(text) - MAX_TEXT))
 
 
 def find_near(side: str, signatures: Signatures, look_up: RowLookUp) -> NearDuplicates:

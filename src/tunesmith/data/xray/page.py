@@ -8,7 +8,7 @@ from tunesmith.core.page import escape, section, write_page
 from tunesmith.data.xray import token_view
 from tunesmith.data.xray.facts import SideXRay, Verdict, XRay
 from tunesmith.data.xray.lengths import Lengths
-from tunesmith.data.xray.numbers import headline, label_lines, numbers
+from tunesmith.data.xray.numbers import clusters_text, headline, label_lines, numbers
 from tunesmith.data.xray.overlap import Overlap, RowPair, RowText
 from tunesmith.data.xray.token_view import ShownRow
 
@@ -24,13 +24,13 @@ def xray_page(
             f"<header><h1>{TITLE}</h1><p class=lead>{escape(headline(xray))}</p></header>",
             _verdicts(xray.verdicts),
             _numbers(xray),
-            _tokens(rows, control_ids),
             *(_lengths(name, side, xray.max_length) for name, side in xray.sides.items()),
             *(_labels(name, side) for name, side in xray.sides.items()),
             *(_overlap(overlap) for overlap in xray.overlaps),
             *(_near(name, side) for name, side in xray.sides.items()),
             _dropped(xray),
             _notes(xray),
+            _tokens(rows, control_ids),
         ]
     )
     page = write_page(TITLE, body, more_style=token_view.STYLE + STYLE)
@@ -119,7 +119,7 @@ def _labels(name: str, side: SideXRay) -> str:
         return ""
     most = side.labels.most_frequent[0].rows
     bars = "".join(_bar(label, rows, most) for label, rows in label_lines(side.labels))
-    return section(f"Labels, {name}", f"<table class=bars>{bars}</table>")
+    return section(f"Labels, {name}", f'<table class="bars labels">{bars}</table>')
 
 
 def _overlap(overlap: Overlap) -> str:
@@ -137,8 +137,8 @@ def _near(name: str, side: SideXRay) -> str:
     if side.near is None or not side.near.rows:
         return ""
     counts = (
-        f"<p>{side.near.rows:,} rows nearly repeat another, in {side.near.clusters:,} clusters; "
-        f"the largest has {side.near.largest:,} rows.</p>"
+        f"<p>{side.near.rows:,} rows nearly repeat another: {clusters_text(side.near)}, the "
+        f"largest of {side.near.largest:,} rows.</p>"
     )
     return section(f"Near-duplicates in {name}", counts + _pairs(side.near.pairs))
 
@@ -188,9 +188,12 @@ STYLE = """
 .warning { border-color: var(--warn); }
 .warning b { color: var(--warn); }
 .wide { overflow-x: auto; }
+.note { margin: .5rem 0 1rem; }
+section > p { margin-bottom: .75rem; }
 .wide th { overflow-wrap: normal; }
 .bars th { width: 9rem; font-weight: 400; color: var(--faint); padding: .15rem .75rem .15rem 0;
  border: 0; font-variant-numeric: tabular-nums; }
+.labels th { width: 45%; }
 .bars td { border: 0; padding: .15rem .75rem .15rem 0; vertical-align: middle; }
 .bars .number { width: 4.5rem; overflow-wrap: normal; }
 .bar { height: .8rem; min-width: 1px; background: var(--good); border-radius: .15rem; }
@@ -199,5 +202,6 @@ STYLE = """
 .dropped th { font-weight: 400; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; }
 .pair p { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
-@media (max-width: 34rem) { .pair { grid-template-columns: 1fr; } .bars th { width: 6rem; } }
+@media (max-width: 34rem) { .pair { grid-template-columns: 1fr; }
+ .bars th { width: 6rem; } .labels th { width: 45%; } }
 """

@@ -118,8 +118,8 @@ def _near_duplicates(side: SideXRay) -> Iterator[Verdict]:
     if side.near is None or side.near.rows <= MAX_NEAR_SHARE * side.rows:
         return
     yield _warning(
-        f"{_of(side.near.rows, side.rows, TRAIN)} nearly repeat another: {side.near.clusters:,} "
-        f"clusters, the largest of {side.near.largest:,} rows",
+        f"{_of(side.near.rows, side.rows, TRAIN)} nearly repeat another, the largest cluster "
+        f"is {side.near.largest:,} rows",
         "keep one row of each cluster, unless the small differences are what is to be learned",
     )
 
