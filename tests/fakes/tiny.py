@@ -77,7 +77,7 @@ TEMPLATES = {
 
 # The byte alphabet writes a space as one letter and a line break as another.
 _SPACE, _BREAK = "\u0120", "\u010a"
-_MERGES = (
+MERGES = (
     ("t", "h"),
     ("h", "e"),
     ("i", "n"),
@@ -116,12 +116,17 @@ def make_tokenizer(
     return folder
 
 
-def _byte_tokenizer(*, automatic_bos: bool) -> Tokenizer:
+def byte_vocabulary(first: int) -> dict[str, int]:
+    """Return every byte and every merge, numbered from `first` on."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pieces = [*alphabet, *("".join(merge) for merge in _MERGES)]
-    vocab = {piece: index + len(SPECIAL_TOKENS) for index, piece in enumerate(pieces)}
+    pieces = [*alphabet, *("".join(merge) for merge in MERGES)]
+    return {piece: index for index, piece in enumerate(pieces, first)}
+
+
+def _byte_tokenizer(*, automatic_bos: bool) -> Tokenizer:
+    vocab = byte_vocabulary(len(SPECIAL_TOKENS))
     vocab |= {token: index for index, token in enumerate(SPECIAL_TOKENS)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=list(_MERGES)))
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=list(MERGES)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))

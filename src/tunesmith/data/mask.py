@@ -6,7 +6,6 @@ server that sends that text sends the same tokens.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,32 +69,29 @@ def _border(text: str, at: int, encoding: Encoding, encoder: TextEncoder) -> int
     Only the part from the last control token on is encoded again: control tokens are cut out of a
     text before anything else, so nothing before them depends on what follows.
     """
-    anchor = bisect_left(encoding.offsets, at, key=_start)
-    while anchor > 0 and encoding.ids[anchor - 1] not in encoder.control_ids:
+    ids, control_ids = encoding.ids, encoder.control_ids
+    anchor = encoding.token_from(at)
+    while anchor > 0 and ids[anchor - 1] not in control_ids:
         anchor -= 1
     first = max(anchor - 1, 0)
-    from_char = encoding.offsets[first][0] if anchor > 0 else 0
+    from_char = encoding.span(first)[0] if anchor > 0 else 0
     alone = encoder.ids(text[from_char:at])
     border = first + len(alone)
-    return border if encoding.ids[first:border] == alone else None
+    return border if ids[first:border] == alone else None
 
 
 def _end(text: str, at: int, encoding: Encoding) -> int | None:
     """Return the index after the last token of a span that ends at a character."""
     if at == len(text):
         return len(encoding.ids)
-    border = bisect_left(encoding.offsets, at, key=_start)
+    border = encoding.token_from(at)
     # Some tokenizers leave spaces out of the offsets: a token of spaces is then empty, at its end.
-    while border < len(encoding.ids) and encoding.offsets[border] == (at, at):
+    while border < len(encoding.ids) and encoding.span(border) == (at, at):
         border += 1
     # A special token may take in the white space after it; any other token over the border is
     # wrong.
-    last_char = encoding.offsets[border - 1][1] if border > 0 else 0
+    last_char = encoding.span(border - 1)[1] if border > 0 else 0
     return None if text[at:last_char].strip() else border
-
-
-def _start(offset: tuple[int, int]) -> int:
-    return offset[0]
 
 
 def _split(text: str, at: int, whole: Encoding, encoder: TextEncoder) -> Encoding | None:

@@ -6,8 +6,8 @@ r"""From a sample to tokens and weights, and the prompt of the same sample as it
 The text is encoded whole, and a reply's border must be a border between tokens there, with the same
 tokens before it that the prompt alone has: then what was trained is what is served, token for
 token. Where a token would reach over the border of the last reply (a reply that begins with a line
-break), the text is encoded in two pieces at that border, which is how a server meets it; over an
-earlier border it is an error.
+break), the text is encoded in two pieces at that border, which is how a server meets it. Over an
+earlier border there is no one text for all replies, and each gets an example of its own.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from itertools import islice
 from typing import Literal, NamedTuple, assert_never
 
 import numpy as np
-import numpy.typing as npt
 
 from tunesmith.core.errors import DataError
+from tunesmith.data.abilities import settle_system
 from tunesmith.data.conversation import (
     Conversation,
     Message,
@@ -30,33 +30,38 @@ from tunesmith.data.conversation import (
     Sample,
     texts_of,
 )
+from tunesmith.data.example import Example, Fitted, fit
 from tunesmith.data.formats import TaskName
-from tunesmith.data.mask import Span, Weights, weigh
+from tunesmith.data.mask import Weighed, weigh
+from tunesmith.data.render_fault import no_template, place_of, refused, straddles
 from tunesmith.data.rows import RowFault
-from tunesmith.data.template import CannotMaskError, render_chat, render_prompt
+from tunesmith.data.script import (
+    CannotRenderError,
+    Script,
+    replies_of,
+    split_replies,
+    to_scripts,
+    with_system,
+)
+from tunesmith.data.template import render_prompt
 from tunesmith.data.tokenizer import Encoding, TemplateRefusalError, TextEncoder, Tokenizer
 from tunesmith.recipe.data import DataPart
 
-_BATCH = 512  # samples encoded in one call: enough for all cores, little enough to hold
+__all__ = [
+    "Example",
+    "Fitted",
+    "Prompt",
+    "chat_prompt",
+    "fit",
+    "has_control_text",
+    "prompt_tokens",
+    "render",
+    "render_all",
+    "with_system",
+]
+
+_BATCH = 256  # samples encoded in one call: enough for all cores, little enough to hold
 _MAX_PROMPT_OF_TEXT = 64
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Example:
-    """A row as the model sees it. `weights[t]` is the weight of token t as a target."""
-
-    row_id: str
-    file: str
-    line: int
-    tokens: npt.NDArray[np.int32]
-    weights: Weights
-    has_end: bool = True
-    part: str = ""  # which of a row's several examples this is, such as "chosen"
-
-    @property
-    def supervised_tokens(self) -> int:
-        """How many tokens carry weight."""
-        return int(np.count_nonzero(self.weights))
 
 
 class Prompt(NamedTuple):
@@ -66,20 +71,9 @@ class Prompt(NamedTuple):
     reference: str
 
 
-class Fitted(NamedTuple):
-    """A row after the length limit: the example, or None where it does not fit uncut."""
-
-    example: Example | None
-    lost_tokens: int
-    lost_supervised_tokens: int
-
-
 def render(sample: Sample, tokenizer: Tokenizer, part: DataPart, task: TaskName) -> Example:
-    """Render one sample; raises DataError where it has no exact rendering."""
-    (rendered,) = render_all([sample], TextEncoder(tokenizer), part, task)
-    if isinstance(rendered, RowFault):
-        raise DataError(rendered.to_fault())
-    (example,) = rendered
+    """Render a sample that is one example; raises DataError where it has no exact rendering."""
+    (example,) = _render_one(sample, TextEncoder(tokenizer), part, task)
     return example
 
 
@@ -89,234 +83,163 @@ def render_all(
     """Render samples in batches; each becomes its examples or the fault that prevents them."""
     remaining = iter(samples)
     while batch := list(islice(remaining, _BATCH)):
-        scripts = [_to_script(sample, encoder, part, task) for sample in batch]
-        texts = [script.text for script in scripts if isinstance(script, _Script)]
+        written = [_Written.of(sample, encoder, part, task) for sample in batch]
+        texts = [script.text for one in written for script in one.scripts]
         encodings = iter(encoder.encode(texts))
-        for sample, script in zip(batch, scripts, strict=True):
-            if isinstance(script, RowFault):
-                yield script
-            else:
-                example = _to_example(sample, script, next(encodings), encoder)
-                yield example if isinstance(example, RowFault) else (example,)
+        for one in written:
+            yield one.fault or _to_examples(one, encodings, encoder, part)
 
 
 def prompt_tokens(sample: Sample, tokenizer: Tokenizer, part: DataPart, task: TaskName) -> Prompt:
-    """Return the prompt of the sample's last reply: a prefix of the sample's own example.
+    """Return the prompt of the sample's last reply: a prefix of the sample's own last example.
 
-    Of a plain text it is the first half, at most 64 tokens: the model is to go on from there.
+    Of a plain text it is the first half, at most 64 tokens: the model is to go on from there. Of a
+    preference it is the prompt of the better answer.
     """
     encoder = TextEncoder(tokenizer)
     match sample:
         case Conversation():
-            messages = with_system(sample.messages, part.system)
-            last = _replies(messages)[-1]
-            tokens = chat_prompt(messages[:last], tokenizer)
-            return Prompt(tokens, messages[last].content)
+            return _prompt_of_chat(sample.messages, sample.tools, encoder, part)
+        case Preference():
+            answer = sample.chosen or sample.rejected or ()
+            return _prompt_of_chat((*sample.prompt, *answer), sample.tools, encoder, part)
         case PromptCompletion():
             ids = encoder.ids(sample.prompt)
             return Prompt([*encoder.missing_bos(ids), *ids], sample.completion)
-        case Preference():
-            raise NotImplementedError
         case PlainText():
-            tokens = render(sample, tokenizer, part, task).tokens.tolist()
+            (example,) = _render_one(sample, encoder, part, task)
+            tokens = example.tokens.tolist()
             num_given = max(1, min(_MAX_PROMPT_OF_TEXT, len(tokens) // 2))
-            rest = tokens[num_given:-1]  # the end token is no text
+            rest = tokens[num_given : -1 if example.has_end else None]  # the end token is no text
             return Prompt(tokens[:num_given], encoder.decode(rest))
         case _:
             assert_never(sample)
 
 
-def chat_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
+def chat_prompt(
+    messages: Sequence[Message],
+    tokenizer: Tokenizer,
+    *,
+    tools: Sequence[str] = (),
+    system_role: Literal["keep", "fold", "drop"] = "keep",
+) -> list[int]:
     """Return the tokens that a server sends for a conversation, rendered as in training."""
     encoder = TextEncoder(tokenizer)
+    place = RowFault(file="the conversation")
     if encoder.template is None:
-        raise DataError(_no_template(encoder, "the conversation").to_fault())
+        raise DataError(no_template(encoder, place.file).to_fault())
+    settled = settle_system(tuple(messages), encoder, system_role)
     try:
-        text = render_prompt(tuple(messages), encoder)
+        text = render_prompt(settled, encoder, tools)
     except TemplateRefusalError as refusal:
-        raise DataError(
-            _refused(encoder, refusal, RowFault(file="the conversation")).to_fault()
-        ) from refusal
+        has_system = bool(settled) and settled[0].role == "system"
+        fault = refused(encoder, refusal, place, has_system=has_system)
+        raise DataError(fault.to_fault()) from refusal
     ids = encoder.ids(text)
     return [*encoder.missing_bos(ids), *ids]
 
 
-def with_system(messages: tuple[Message, ...], system: str | None) -> tuple[Message, ...]:
-    """Give a conversation the recipe's system message where it does not bring its own."""
-    if system is None or (messages and messages[0].role == "system"):
-        return messages
-    return (Message("system", system), *messages)
-
-
 def has_control_text(sample: Sample, encoder: TextEncoder) -> bool:
     """Say whether a text holds what the tokenizer takes for a control token, such as <|im_end|>."""
-    return any(encoder.control_pattern.search(text) for text in texts_of(sample))
-
-
-def fit(
-    example: Example, max_length: int, overflow: Literal["error", "drop", "truncate", "chunk"]
-) -> Fitted:
-    """Hold an example to the length limit. Only `truncate` cuts, at the end, and counts."""
-    if len(example.tokens) <= max_length:
-        return Fitted(example, 0, 0)
-    match overflow:
-        case "error" | "drop":
-            return Fitted(None, len(example.tokens), example.supervised_tokens)
-        case "truncate" | "chunk":
-            cut = Example(
-                row_id=example.row_id,
-                file=example.file,
-                line=example.line,
-                tokens=example.tokens[:max_length],
-                weights=example.weights[:max_length],
-                has_end=example.has_end,
-            )
-            lost_supervised = example.supervised_tokens - cut.supervised_tokens
-            return Fitted(cut, len(example.tokens) - max_length, lost_supervised)
-        case _:
-            assert_never(overflow)
+    return any(map(encoder.holds_control_text, texts_of(sample)))
 
 
 @dataclass(frozen=True, slots=True)
-class _Script:
-    """A text, what of it is trained, and what the tokens get around them."""
+class _Written:
+    """A sample and its scripts, or the fault that prevents them."""
 
-    text: str
-    spans: tuple[Span, ...]
-    base_weight: float = 0.0
-    ends_with_eos: bool = False
-    has_end: bool = True
+    sample: Sample
+    scripts: tuple[Script, ...] = ()
+    fault: RowFault | None = None
 
-
-def _to_script(
-    sample: Sample, encoder: TextEncoder, part: DataPart, task: TaskName
-) -> _Script | RowFault:
-    match sample:
-        case Conversation():
-            assert task == "chat", "the checks let no conversation through for another task"
-            return _script_of_chat(sample, encoder, part)
-        case PromptCompletion():
-            start, end = len(sample.prompt), len(sample.prompt) + len(sample.completion)
-            return _Script(
-                text=sample.prompt + sample.completion,
-                spans=(Span(start, end, 1.0, may_split=True),),
-                base_weight=1.0 if part.train_on == "all" else 0.0,
-                ends_with_eos=True,
-            )
-        case Preference():
-            raise NotImplementedError
-        case PlainText():
-            return _Script(text=sample.text, spans=(), base_weight=1.0, ends_with_eos=True)
-        case _:
-            assert_never(sample)
+    @staticmethod
+    def of(sample: Sample, encoder: TextEncoder, part: DataPart, task: TaskName) -> _Written:
+        is_chat = isinstance(sample, Conversation | Preference)
+        assert is_chat == (task != "completion"), "the checks let no sample of another task through"
+        try:
+            return _Written(sample, to_scripts(sample, encoder, part))
+        except CannotRenderError as error:
+            return _Written(sample, fault=error.fault)
 
 
-def _script_of_chat(
-    sample: Conversation, encoder: TextEncoder, part: DataPart
-) -> _Script | RowFault:
-    place = RowFault(file=sample.file, line=sample.line, row_id=sample.row_id, field="messages")
-    if encoder.template is None:
-        return _no_template(encoder, sample.file)
-    messages = with_system(sample.messages, part.system)
-    weights = _reply_weights(messages, part.train_on)
-    base_weight = 1.0 if part.train_on == "all" else 0.0
-    wanted = tuple(index for index, weight in weights.items() if weight != base_weight)
-    try:
-        chat = render_chat(messages, wanted, encoder)
-    except TemplateRefusalError as refusal:
-        return _refused(encoder, refusal, place)
-    except CannotMaskError as reason:
-        return _cannot_mask(encoder, str(reason), place)
-    last = _replies(messages)[-1]
-    spans = tuple(
-        Span(reply.start, reply.end, weights[reply.message], may_split=reply.message == last)
-        for reply in chat.replies
-    )
-    has_end = all(reply.has_end for reply in chat.replies)
-    return _Script(text=chat.text, spans=spans, base_weight=base_weight, has_end=has_end)
+def _to_examples(
+    written: _Written, encodings: Iterator[Encoding], encoder: TextEncoder, part: DataPart
+) -> tuple[Example, ...] | RowFault:
+    sample, scripts = written.sample, written.scripts
+    weighed = [_weigh(script, next(encodings), encoder) for script in scripts]
+    if None in weighed and scripts[0].can_split:
+        try:
+            scripts = split_replies(sample, encoder, part)
+        except CannotRenderError as error:
+            return error.fault
+        pieces = encoder.encode([script.text for script in scripts])
+        weighed = [_weigh(*pair, encoder) for pair in zip(scripts, pieces, strict=True)]
+    has_control = has_control_text(sample, encoder)
+    examples: list[Example] = []
+    for script, one in zip(scripts, weighed, strict=True):
+        if one is None:
+            return straddles(place_of(sample))
+        examples.append(_to_example(sample, script, one, encoder, has_control_text=has_control))
+    return tuple(examples)
 
 
-def _replies(messages: Sequence[Message]) -> list[int]:
-    return [index for index, message in enumerate(messages) if message.role == "assistant"]
-
-
-def _reply_weights(
-    messages: tuple[Message, ...], train_on: Literal["assistant", "last-assistant", "all"]
-) -> dict[int, float]:
-    """Return each reply's weight: its own where the row gives one, else what `train_on` says."""
-    replies = _replies(messages)
-    trained = replies[-1:] if train_on == "last-assistant" else replies
-    asked = {index: messages[index].weight for index in replies}
-    return {
-        index: (1.0 if weight is None else weight) if index in trained else 0.0
-        for index, weight in asked.items()
-    }
+def _weigh(script: Script, encoding: Encoding, encoder: TextEncoder) -> Weighed | None:
+    return weigh(script.text, encoding, script.spans, encoder, base_weight=script.base_weight)
 
 
 def _to_example(
-    sample: Sample, script: _Script, encoding: Encoding, encoder: TextEncoder
-) -> Example | RowFault:
-    weighed = weigh(script.text, encoding, script.spans, encoder, base_weight=script.base_weight)
-    if weighed is None:
-        return _straddle(RowFault(file=sample.file, line=sample.line, row_id=sample.row_id))
-    bos = encoder.missing_bos(weighed.ids)
-    ids = [*bos, *weighed.ids]
+    sample: Sample,
+    script: Script,
+    weighed: Weighed,
+    encoder: TextEncoder,
+    *,
+    has_control_text: bool,
+) -> Example:
+    ids, weights = weighed.ids, weighed.weights
     eos = encoder.tokenizer.eos_token_id
-    num_eos = int(script.ends_with_eos and eos is not None and ids[-1:] != [eos])
-    ids += [eos] * num_eos
-    weights = np.pad(weighed.weights, (len(bos), num_eos), constant_values=(0.0, 1.0))
+    if bos := encoder.missing_bos(ids):
+        ids, weights = bos + ids, np.concatenate([_NO_WEIGHT, weights])
+    if script.adds_eos and eos is not None and ids[-1:] != [eos]:
+        ids, weights = [*ids, eos], np.concatenate([weights, _FULL_WEIGHT])
     weights[:1] = 0.0  # nothing comes before the first token that could predict it
     return Example(
         row_id=sample.row_id,
         file=sample.file,
         line=sample.line,
-        tokens=np.array(ids, dtype=np.int32),
+        tokens=np.fromiter(ids, dtype=np.int32, count=len(ids)),
         weights=weights,
-        has_end=script.has_end,
+        has_end=ids[-1:] == [eos] if script.has_end is None else script.has_end,
+        part=script.part,
+        num_bos=_count_bos(ids, encoder),
+        control_text=has_control_text,
+        lost_thinking=script.lost_thinking,
+        is_text=script.is_text,
     )
 
 
-def _no_template(encoder: TextEncoder, file: str) -> RowFault:
-    return RowFault(
-        file=file,
-        found=f"the model {encoder.name} has no chat template",
-        expected="a model that can chat",
-        fix="choose an instruct model, or task: completion",
-        reason="no chat template",
-    )
+_NO_WEIGHT = np.zeros(1, dtype=np.float32)
+_FULL_WEIGHT = np.ones(1, dtype=np.float32)
 
 
-def _refused(encoder: TextEncoder, refusal: TemplateRefusalError, place: RowFault) -> RowFault:
-    about_system = "system" in str(refusal).lower()
-    return place.saying(
-        found=f"the chat template of {encoder.name} does not accept this conversation: {refusal}",
-        expected="messages that it accepts",
-        fix=(
-            "put the system text at the start of the first user message, or drop the system "
-            "message (data.system too, where the recipe sets it)"
-            if about_system
-            else "change the row's roles or their order to what the model knows, or remove the row"
-        ),
-        reason="refused by the chat template",
-    )
+def _count_bos(ids: Sequence[int], encoder: TextEncoder) -> int:
+    """Count the begin tokens in front: a template may begin every turn with one, which is right."""
+    bos = encoder.tokenizer.bos_token_id
+    return next((place for place, id in enumerate(ids) if id != bos), len(ids))
 
 
-def _cannot_mask(encoder: TextEncoder, why: str, place: RowFault) -> RowFault:
-    return place.saying(
-        found=f"the chat template of {encoder.name} does not show where the replies are: {why}",
-        expected="a template that prints earlier turns as they were served",
-        fix=(
-            "set data.train_on: last-assistant, split the conversation into rows of one reply, or "
-            "put {% generation %} marks into the template"
-        ),
-        reason="no exact mask from the chat template",
-    )
+def _render_one(
+    sample: Sample, encoder: TextEncoder, part: DataPart, task: TaskName
+) -> tuple[Example, ...]:
+    (rendered,) = render_all([sample], encoder, part, task)
+    if isinstance(rendered, RowFault):
+        raise DataError(rendered.to_fault())
+    return rendered
 
 
-def _straddle(place: RowFault) -> RowFault:
-    return place.saying(
-        found="one token reaches over the border between a prompt and its reply",
-        expected="a reply that begins with a token of its own",
-        fix="remove the white space at the reply's start, or set data.train_on: last-assistant",
-        reason="a token over the border of a reply",
-    )
+def _prompt_of_chat(
+    messages: tuple[Message, ...], tools: tuple[str, ...], encoder: TextEncoder, part: DataPart
+) -> Prompt:
+    given = with_system(messages, part.system)
+    last = replies_of(given)[-1]
+    tokens = chat_prompt(given[:last], encoder.tokenizer, tools=tools, system_role=part.system_role)
+    return Prompt(tokens, given[last].content)

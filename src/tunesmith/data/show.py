@@ -21,17 +21,31 @@ class Piece:
 
 
 def show_example(example: Example, tokenizer: Tokenizer) -> tuple[Piece, ...]:
-    """Cut an example into pieces that can be printed; their tokens joined are the example's."""
+    """Cut an example into pieces that can be printed; their tokens joined are the example's.
+
+    A piece is what its tokens add to the text of the piece before: alone, a token of many
+    tokenizers loses the space that it begins with.
+    """
     pieces: list[Piece] = []
     waiting: list[int] = []
-    for token, weight in zip(example.tokens.tolist(), example.weights.tolist(), strict=True):
+    before: tuple[int, ...] = ()
+    given = zip(example.tokens.tolist(), example.weights.tolist(), strict=True)
+    last = len(example.tokens) - 1
+    for place, (token, weight) in enumerate(given):
         waiting.append(token)
-        text = tokenizer.decode(waiting, skip_special_tokens=False)
-        if text.endswith(_HALF_A_CHARACTER) and len(waiting) < _MAX_TOKENS_OF_A_CHARACTER:
+        text = _added_text(before, waiting, tokenizer)
+        is_half = text.endswith(_HALF_A_CHARACTER) and len(waiting) < _MAX_TOKENS_OF_A_CHARACTER
+        if is_half and place < last:
             continue
-        pieces.append(Piece(text, weight, tuple(waiting)))
+        before = tuple(waiting)
+        pieces.append(Piece(text, weight, before))
         waiting = []
-    if waiting:
-        text = tokenizer.decode(waiting, skip_special_tokens=False)
-        pieces.append(Piece(text, float(example.weights[-1]), tuple(waiting)))
     return tuple(pieces)
+
+
+def _added_text(before: tuple[int, ...], tokens: list[int], tokenizer: Tokenizer) -> str:
+    both = tokenizer.decode([*before, *tokens], skip_special_tokens=False)
+    known = tokenizer.decode(before, skip_special_tokens=False)
+    if both.startswith(known):
+        return both[len(known) :]
+    return tokenizer.decode(tokens, skip_special_tokens=False)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tunesmith.data.conversation import Sample
 from tunesmith.data.formats import TaskName
-from tunesmith.data.render import fit, has_control_text, render_all
+from tunesmith.data.render import fit, render_all
 from tunesmith.data.rows import RowFault
 from tunesmith.data.tokenizer import TextEncoder, Tokenizer
 from tunesmith.recipe.data import DataPart
@@ -79,10 +79,14 @@ def describe(
         lost_tokens=sum(cut.lost_tokens for cut in cuts),
         lost_supervised_tokens=sum(cut.lost_supervised_tokens for cut in cuts),
         rows_left_without_supervised_tokens=sum(
-            cut.example is None or cut.example.supervised_tokens == 0 for cut in cuts
+            not any(one.supervised_tokens for one in cut.examples) for cut in cuts
         ),
         rows_without_end_of_turn=sum(not example.has_end for example in examples),
-        rows_with_control_text=sum(has_control_text(sample, encoder) for sample in samples),
+        rows_with_control_text=sum(
+            any(one.control_text for one in each)
+            for each in rendered
+            if not isinstance(each, RowFault)
+        ),
         faults=tuple(one for one in rendered if isinstance(one, RowFault)),
     )
 

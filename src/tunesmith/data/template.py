@@ -1,32 +1,33 @@
 r"""From a conversation to the template's text, and where in that text the trained replies are.
 
-Where a reply lies is read off the template itself and never guessed from marker strings. A template
-with {% generation %} marks says it. From any other the reply at message i is found by rendering
-prefixes:
+Where a reply lies is read off the template itself and never guessed from marker strings: the reply
+at message i is found by rendering prefixes.
 
     render(messages[:i], add_generation_prompt=True)   <user>elm<end>\n<assistant>
     render(messages[:i+1])                             <user>elm<end>\n<assistant>oak<end>\n
                                                                              |-------|  trained
 
-Both must be prefixes of the whole rendering; where they are not (a template that rewrites earlier
-turns) there is no exact mask, and that is an error.
+The first is what a server sends, the second what it would have got: the whole rendering must begin
+with the first, and with the second up to the end of the reply. Where it does not (a template that
+rewrites earlier turns) there is no exact mask, and that is an error. A template with {% generation
+%} marks says itself which part of that stretch the model writes.
 
 The trained span begins after the generation prompt, because that is where the model takes over when
-it is served. It ends with the first end-of-turn token, because that is where the server stops; the
-line break that many templates print after it is never generated and so never trained. A template
-that ends its turns without any such token is trained to the end of the turn's text; `has_end` is
-then False and is reported.
+it is served. It ends with the first end-of-turn token, because that is where the server stops; what
+many templates print after it (a line break, the end of the text) is never generated and so never
+trained. A template that ends its turns without any such token is trained to the end of the turn's
+text; `has_end` is then False and is reported.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from tunesmith.data.conversation import Message, as_template_input
-from tunesmith.data.tokenizer import TemplateRefusalError, TextEncoder
-
-_GENERATION_MARK = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
+from tunesmith.data.abilities import arguments_as_text
+from tunesmith.data.conversation import Message, as_template_input, tools_as_template_input
+from tunesmith.data.tokenizer import Offset, TemplateRefusalError, TextEncoder
 
 
 class CannotMaskError(Exception):
@@ -52,7 +53,10 @@ class ChatText:
 
 
 def render_chat(
-    messages: tuple[Message, ...], wanted: tuple[int, ...], encoder: TextEncoder
+    messages: Sequence[Message],
+    wanted: Sequence[int],
+    encoder: TextEncoder,
+    tools: Sequence[str] = (),
 ) -> ChatText:
     """Render a conversation and find the replies whose message indices are `wanted`.
 
@@ -60,114 +64,127 @@ def render_chat(
         TemplateRefusalError: the template raised.
         CannotMaskError: a wanted reply has no exact place.
     """
-    has_marks = bool(_GENERATION_MARK.search(encoder.template or ""))
-    whole = encoder.apply_template(
-        as_template_input(messages), add_generation_prompt=False, marks=has_marks
-    )
-    finder = _Finder(messages, whole.text, encoder)
-    marked = _match_marks(messages, whole.marks)
-    replies = [
-        finder.from_mark(index, marked[index]) if index in marked else finder.from_prefixes(index)
-        for index in wanted
-    ]
-    return ChatText(text=whole.text, replies=tuple(replies))
+    turns = _Turns(messages, encoder, tools)
+    if not encoder.has_marks(with_tools=turns.tools is not None):
+        whole = turns.text(len(messages))
+        return ChatText(whole, tuple(_find(turns, whole, index, None) for index in wanted))
+    marked = encoder.apply_template_with_marks(turns.inputs, tools=turns.tools)
+    marks = _match_marks(messages, marked.marks)
+    replies = tuple(_find(turns, marked.text, index, marks.get(index)) for index in wanted)
+    return ChatText(marked.text, replies)
 
 
-def render_prompt(messages: tuple[Message, ...], encoder: TextEncoder) -> str:
-    """Render messages up to where the model is to answer: what a server sends to it."""
-    return encoder.apply_template(as_template_input(messages), add_generation_prompt=True).text
+def render_prompt(
+    messages: Sequence[Message], encoder: TextEncoder, tools: Sequence[str] = ()
+) -> str:
+    """Render messages up to where the model is to answer: what a server sends to it.
+
+    Raises:
+        TemplateRefusalError: the template raised.
+    """
+    return _Turns(messages, encoder, tools).prompt(len(messages))
 
 
-def _match_marks(
-    messages: tuple[Message, ...], marks: tuple[tuple[int, int], ...]
-) -> dict[int, tuple[int, int]]:
-    """Give each assistant message its mark; without one mark a message, none is certain."""
-    assistants = [index for index, message in enumerate(messages) if message.role == "assistant"]
-    return dict(zip(assistants, marks, strict=True)) if len(assistants) == len(marks) else {}
+def render_text(
+    messages: Sequence[Message], encoder: TextEncoder, tools: Sequence[str] = ()
+) -> str:
+    """Render a whole conversation.
 
-
-class _Finder:
-    """Finds replies in the text of one conversation."""
-
-    def __init__(self, messages: tuple[Message, ...], whole: str, encoder: TextEncoder) -> None:
-        self.messages = messages
-        self.whole = whole
-        self.encoder = encoder
-
-    def from_prefixes(self, index: int) -> Reply:
-        start = len(self.prompt(index))
-        through = self.render(index + 1)
-        if not self.whole.startswith(through):
-            raise CannotMaskError(f"message {index} changes once later messages follow it")
-        if len(through) <= start:
-            raise CannotMaskError(f"message {index} is not printed at all")
-        return self.close(index, start, len(through))
-
-    def from_mark(self, index: int, mark: tuple[int, int]) -> Reply:
-        start, end = mark
-        if index == self.last_assistant and len(self.prompt(index)) > start:
-            raise CannotMaskError(
-                f"the generation mark of message {index} begins before the generation prompt ends"
-            )
-        reply = self.close(index, start, end)
-        if reply.has_end:
-            return reply
-        # Marks often leave the end-of-turn token out, and the model would never learn to stop: it
-        # is taken from the rest of the turn, where it follows directly.
-        through = self.render(index + 1)
-        rest = through[end:] if self.whole.startswith(through) else ""
-        closing = _closing(self.encoder, rest)
-        if closing is None or closing.start() > 0:
-            return reply
-        return Reply(message=index, start=start, end=end + closing.end(1), has_end=True)
-
-    def close(self, index: int, start: int, end: int) -> Reply:
-        """End the span with the turn's first end-of-turn token, where it has one."""
-        closing = _closing(self.encoder, self.whole[start:end])
-        if closing is None:
-            return Reply(message=index, start=start, end=end, has_end=False)
-        return Reply(message=index, start=start, end=start + closing.end(1), has_end=True)
-
-    def prompt(self, index: int) -> str:
-        """Return what a server would send to get message `index`; it must begin the whole text."""
-        prompt = render_prompt(self.messages[:index], self.encoder)
-        if not self.whole.startswith(prompt):
-            raise CannotMaskError(
-                f"the prompt of message {index}, as it is served, does not begin the whole text"
-            )
-        return prompt
-
-    def render(self, num_messages: int) -> str:
-        if num_messages == len(self.messages):
-            return self.whole
-        return self.encoder.apply_template(
-            as_template_input(self.messages[:num_messages]), add_generation_prompt=False
-        ).text
-
-    @property
-    def last_assistant(self) -> int:
-        return max(
-            index for index, message in enumerate(self.messages) if message.role == "assistant"
-        )
-
-
-def _closing(encoder: TextEncoder, turn: str) -> re.Match[str] | None:
-    """Find the control tokens that a turn ends with; group 1 is the one that ends it."""
-    for pattern in encoder.closing_patterns:
-        if closing := pattern.search(turn):
-            return closing
-    return None
+    Raises:
+        TemplateRefusalError: the template raised.
+    """
+    return _Turns(messages, encoder, tools).text(len(messages))
 
 
 def end_of_turn(encoder: TextEncoder) -> str | None:
     """Return the text of the token that ends a reply, found by rendering a small conversation."""
     if encoder.template is None:
         return None
-    probe = (Message("user", "a"), Message("assistant", "b"))
     try:
-        chat = render_chat(probe, (1,), encoder)
+        chat = render_chat((Message("user", "a"), Message("assistant", "b")), (1,), encoder)
     except (TemplateRefusalError, CannotMaskError):
         return None
-    reply = chat.replies[0]
-    closing = _closing(encoder, chat.text[reply.start : reply.end])
-    return closing.group(1) if closing else None
+    (reply,) = chat.replies
+    turn = chat.text[reply.start : reply.end]
+    closing = encoder.closing_of(turn)
+    return turn[slice(*closing)] if closing else None
+
+
+class _Turns:
+    """A conversation in the shape that templates read, to be rendered up to any turn."""
+
+    def __init__(
+        self, messages: Sequence[Message], encoder: TextEncoder, tools: Sequence[str]
+    ) -> None:
+        self.encoder = encoder
+        self.tools = tools_as_template_input(tools) if tools else None
+        self.inputs = as_template_input(messages)
+        for place, message in enumerate(messages):
+            if message.thinking or message.tool_calls:
+                self.inputs[place] = self._with_other_names(self.inputs[place], message)
+
+    def text(self, num_messages: int) -> str:
+        return self.encoder.apply_template(
+            self.inputs[:num_messages], tools=self.tools, add_generation_prompt=False
+        )
+
+    def prompt(self, num_messages: int) -> str:
+        return self.encoder.apply_template(
+            self.inputs[:num_messages], tools=self.tools, add_generation_prompt=True
+        )
+
+    def _with_other_names(self, values: dict[str, Any], message: Message) -> dict[str, Any]:
+        """Add what some templates call otherwise or expect in another shape."""
+        if message.thinking:
+            # transformers fills in this older name too before it renders.
+            values = {"thinking": message.thinking, **values}
+        with_tools = self.tools is not None
+        if message.tool_calls and arguments_as_text(self.encoder, with_tools=with_tools):
+            values["tool_calls"] = [
+                {**call, "function": {**call["function"], "arguments": given.arguments}}
+                for call, given in zip(values["tool_calls"], message.tool_calls, strict=True)
+            ]
+        return values
+
+
+def _match_marks(messages: Sequence[Message], marks: tuple[Offset, ...]) -> dict[int, Offset]:
+    """Give each assistant message its mark; without one mark a message, none is certain."""
+    assistants = [index for index, message in enumerate(messages) if message.role == "assistant"]
+    return dict(zip(assistants, marks, strict=True)) if len(assistants) == len(marks) else {}
+
+
+def _find(turns: _Turns, whole: str, index: int, mark: Offset | None) -> Reply:
+    """Find one reply: it must begin and end in the whole text as it does when it is served."""
+    prompt = turns.prompt(index)
+    if not whole.startswith(prompt):
+        raise CannotMaskError(
+            f"the prompt of message {index}, as it is served, does not begin the whole text"
+        )
+    alone = whole if index + 1 == len(turns.inputs) else turns.text(index + 1)
+    reply = _close(turns.encoder, index, alone, len(prompt), mark)
+    if alone is not whole and not whole.startswith(alone[: reply.end]):
+        raise CannotMaskError(f"message {index} changes once later messages follow it")
+    return reply
+
+
+def _close(encoder: TextEncoder, index: int, text: str, start: int, mark: Offset | None) -> Reply:
+    """Find where the last reply of a text ends: with its first end-of-turn token, if it has one."""
+    if len(text) <= start:
+        raise CannotMaskError(f"message {index} is not printed at all")
+    if mark is None:
+        closing = encoder.closing_of(text[start:])
+        end = start + closing[1] if closing else len(text)
+        return Reply(index, start, end, has_end=closing is not None)
+    if mark[0] < start:
+        raise CannotMaskError(
+            f"the generation mark of message {index} begins before the generation prompt ends"
+        )
+    start, end = mark
+    if closing := encoder.closing_of(text[start:end]):
+        return Reply(index, start, start + closing[1], has_end=True)
+    # Marks often leave the end-of-turn token out, and the model would never learn to stop: it is
+    # taken from the rest of the turn, where it follows directly.
+    closing = encoder.closing_of(text[end:])
+    if closing is None or closing[0] > 0:
+        return Reply(index, start, end, has_end=False)
+    return Reply(index, start, end + closing[1], has_end=True)

@@ -8,6 +8,7 @@ otherwise.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from tunesmith.core.errors import Fault, ModelError
+from tunesmith.data.special_tokens import set_special_tokens
 
 Offset = tuple[int, int]
+_GENERATION_MARK = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
 
 class AddedToken(Protocol):
@@ -62,19 +65,57 @@ class Rendered:
     """A template's output; `marks` are the spans that it wraps in generation marks itself."""
 
     text: str
-    marks: tuple[Offset, ...] = ()
+    marks: tuple[Offset, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """Tokens of a text, each with the characters it came from."""
+    """Tokens of a text, and where in it they came from. `raw` is the tokenizer's own result.
+
+    The list of offsets costs more than the encoding of a short text, so it is made only where the
+    tokenizer's own look-up does not answer.
+    """
 
     ids: list[int]
-    offsets: list[Offset]
+    raw: Any
+
+    @property
+    def offsets(self) -> list[Offset]:
+        """The characters of each token."""
+        return self.raw if isinstance(self.raw, list) else self.raw.offsets
+
+    def token_from(self, char: int) -> int:
+        """Return the index of the first token that begins at a character or after it."""
+        if not isinstance(self.raw, list):
+            token = self.raw.char_to_token(char)
+            if token is not None and self.raw.token_to_chars(token)[0] == char:
+                return token
+        return bisect_left(self.offsets, char, key=_start)
+
+    def span(self, token: int) -> Offset:
+        """Return the characters of one token."""
+        if isinstance(self.raw, list):
+            return self.raw[token]
+        return self.raw.token_to_chars(token) or self.raw.offsets[token]
 
 
-def load_tokenizer(folder: Path | str) -> Tokenizer:
-    """Load the tokenizer of a local model folder; the network is never asked."""
+def _start(offset: Offset) -> int:
+    return offset[0]
+
+
+def load_tokenizer(
+    folder: Path | str, *, special_tokens: Mapping[str, str] | None = None
+) -> Tokenizer:
+    """Load the tokenizer of a local model folder; the network is never asked.
+
+    Args:
+        folder: The model's folder.
+        special_tokens: Tokens of the vocabulary to use as `bos`, `eos` or `pad` instead of the
+            folder's own.
+
+    Raises:
+        ModelError: the folder holds no tokenizer, or a special token is not in the vocabulary.
+    """
     folder = Path(folder)
     if not (folder / "tokenizer.json").is_file():
         raise ModelError(
@@ -87,6 +128,8 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     from transformers import PreTrainedTokenizerFast  # a second of imports: only where it is used
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+    if special_tokens:
+        set_special_tokens(tokenizer, special_tokens)
     return cast("Tokenizer", tokenizer)
 
 
@@ -100,6 +143,7 @@ class TextEncoder:
         self.tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer
         self._remembered: dict[str, list[int]] = {}
+        self._programs: dict[str | None, Any] = {}
 
     def encode(self, texts: Sequence[str]) -> list[Encoding]:
         """Encode many texts at once, on all cores."""
@@ -107,7 +151,7 @@ class TextEncoder:
         self._backend.no_truncation()
         self._backend.no_padding()
         encoded = self._backend.encode_batch(list(texts), add_special_tokens=False)
-        return [Encoding(ids=one.ids, offsets=one.offsets) for one in encoded]
+        return [Encoding(one.ids, one) for one in encoded]
 
     def ids(self, text: str) -> list[int]:
         """Encode one text."""
@@ -141,39 +185,64 @@ class TextEncoder:
         eos = self.tokenizer.eos_token_id
         return frozenset(special if eos is None else special | {eos})
 
-    @cached_property
-    def control_pattern(self) -> re.Pattern[str]:
-        """Match the text of any control token."""
-        return re.compile(self._control_texts)
+    def holds_control_text(self, text: str) -> bool:
+        """Say whether a text holds what is taken for a control token, such as <|im_end|>."""
+        # Searching for the few ways in which they begin costs less than the pattern.
+        for first, openings in self._control_openings.items():
+            if first in text and any(opening in text for opening in openings):
+                return bool(self._control_pattern.search(text))
+        return False
 
     @cached_property
-    def closing_patterns(self) -> tuple[re.Pattern[str], ...]:
-        """Match the control tokens that end a text, spaces aside; group 1 is the first of them.
+    def _control_openings(self) -> dict[str, set[str]]:
+        openings: dict[str, set[str]] = {}
+        for text in self._control_texts:
+            openings.setdefault(text[0], set()).add(text[:2])
+        return openings
+
+    @cached_property
+    def _control_pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(re.escape, self._control_texts)) or "(?!)")  # never matches
+
+    def closing_of(self, turn: str) -> Offset | None:
+        """Find the token that ends a turn: the first of the control tokens that it ends with.
 
         Special tokens are tried first. Tokens that a template writes without calling them special
         come second, because a reply may itself end with one, such as a closing tag.
         """
+        for texts in self._closing_texts:
+            if texts and (closing := _first_of_last(turn, texts)):
+                return closing
+        return None
+
+    @cached_property
+    def _closing_texts(self) -> tuple[tuple[str, ...], ...]:
         template = self.template or ""
         written = self._texts(lambda _, text: text in template and not text.isspace())
-        return tuple(
-            re.compile(rf"({texts})(?:\s|{texts})*\Z") for texts in (self._control_texts, written)
-        )
+        return self._control_texts, written
 
     @cached_property
-    def _control_texts(self) -> str:
+    def _control_texts(self) -> tuple[str, ...]:
         return self._texts(lambda id, _: id in self.control_ids)
 
-    def _texts(self, wanted: Callable[[int, str], bool]) -> str:
+    def _texts(self, wanted: Callable[[int, str], bool]) -> tuple[str, ...]:
+        """Return the texts of added tokens, the longest first."""
         tokens = self.tokenizer.added_tokens_decoder.items()
         texts = [token.content for id, token in tokens if wanted(id, token.content)]
-        longest_first = sorted(texts, key=len, reverse=True)
-        return "|".join(map(re.escape, longest_first)) or "(?!)"  # (?!) never matches
+        return tuple(sorted(filter(None, texts), key=len, reverse=True))
 
-    @cached_property
+    @property
     def template(self) -> str | None:
         """The model's chat template, or None."""
+        return self._template_for(with_tools=False)
+
+    def _template_for(self, *, with_tools: bool) -> str | None:
         template = self.tokenizer.chat_template
-        return template.get("default") if isinstance(template, dict) else template
+        if not isinstance(template, dict):
+            return template
+        # The rule by which transformers serves: a template of its own where tools are offered.
+        named = template.get("tool_use") if with_tools else None
+        return named or template.get("default")
 
     @property
     def name(self) -> str:
@@ -181,22 +250,87 @@ class TextEncoder:
         return Path(self.tokenizer.name_or_path).name or "the tokenizer"
 
     def apply_template(
-        self, messages: list[dict[str, str]], *, add_generation_prompt: bool, marks: bool = False
-    ) -> Rendered:
-        """Render messages with the model's own chat template, as transformers does to serve."""
-        from transformers.utils import chat_template_utils
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        tools: list[dict[str, Any]] | None = None,
+        add_generation_prompt: bool,
+    ) -> str:
+        """Render messages with the model's own chat template, as transformers does to serve.
 
-        special_tokens: dict[str, Any] = dict(self.tokenizer.special_tokens_map)
-        assert self.template is not None, "the caller checks that there is a template"
+        Raises:
+            TemplateRefusalError: the template raised.
+        """
         try:
-            rendered: Any = chat_template_utils.render_jinja_template(
-                conversations=[messages],
-                chat_template=self.template,
-                return_assistant_tokens_mask=marks,
+            return self._program(with_tools=tools is not None).render(
+                messages=messages,
+                tools=tools,
+                documents=None,
                 add_generation_prompt=add_generation_prompt,
-                **special_tokens,
+                **self._special_texts,
             )
         except Exception as error:  # a template is a program: whatever it raises is its answer
             raise TemplateRefusalError(str(error) or type(error).__name__) from error
+
+    def has_marks(self, *, with_tools: bool) -> bool:
+        """Say whether the chat template marks what the model generates."""
+        return bool(_GENERATION_MARK.search(self._template_for(with_tools=with_tools) or ""))
+
+    def apply_template_with_marks(
+        self, messages: list[dict[str, Any]], *, tools: list[dict[str, Any]] | None
+    ) -> Rendered:
+        """Render messages and return what the template wraps in generation marks.
+
+        Raises:
+            TemplateRefusalError: the template raised.
+        """
+        from transformers.utils import chat_template_utils
+
+        template = self._template_for(with_tools=tools is not None)
+        assert template is not None, "the caller checks that there is a template"
+        special: dict[str, Any] = dict(self._special_texts)
+        try:
+            rendered: Any = chat_template_utils.render_jinja_template(
+                conversations=[messages],
+                tools=cast("Any", tools),
+                chat_template=template,
+                return_assistant_tokens_mask=True,
+                add_generation_prompt=False,
+                **special,
+            )
+        except Exception as error:
+            raise TemplateRefusalError(str(error) or type(error).__name__) from error
         texts, spans = rendered
-        return Rendered(text=texts[0], marks=tuple(spans[0]) if marks else ())
+        return Rendered(text=texts[0], marks=tuple(spans[0]))
+
+    def _program(self, *, with_tools: bool) -> Any:
+        """The compiled template, in the environment in which transformers runs it."""
+        template = self._template_for(with_tools=with_tools)
+        if template not in self._programs:
+            from transformers.utils import chat_template_utils
+
+            # The public function takes as long again as a short conversation: it copies all that
+            # the template sees. What it sees here is plain already.
+            compile_template = chat_template_utils._compile_jinja_template  # pyright: ignore[reportPrivateUsage]
+            environment: Any = compile_template(template).environment
+            # jinja keeps a template's globals as a chain of dicts, and walks it for every rendering
+            # (5 of 12 us); one dict with the same content is read at once.
+            self._programs[template] = environment.template_class.from_code(
+                environment, environment.compile(template), dict(environment.globals)
+            )
+        return self._programs[template]
+
+    @cached_property
+    def _special_texts(self) -> dict[str, str]:
+        return dict(self.tokenizer.special_tokens_map)
+
+
+def _first_of_last(turn: str, texts: tuple[str, ...]) -> Offset | None:
+    """Take tokens off the end of a turn, spaces aside; return where the last one taken is."""
+    found: Offset | None = None
+    rest = turn.rstrip()
+    while rest.endswith(texts):
+        text = next(text for text in texts if rest.endswith(text))
+        found = (len(rest) - len(text), len(rest))
+        rest = rest[: found[0]].rstrip()
+    return found

@@ -32,7 +32,11 @@ CHECKPOINT_WEIGHTS = "trained.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A model that answers. `system` is the message that its training put before conversations."""
+    """A model that answers, and how its training put conversations.
+
+    `system` is the message put before them, `system_role` what became of one that the chat template
+    refuses.
+    """
 
     name: str
     base: str
@@ -40,6 +44,7 @@ class Loaded:
     tokenizer: Tokenizer
     task: Literal["chat", "completion"]
     system: str | None = None
+    system_role: Literal["keep", "fold", "drop"] = "keep"
 
 
 def load(what: str) -> Loaded:
@@ -96,7 +101,7 @@ def _load_base(what: str, recipe: Recipe) -> Loaded:
 def _load_model(what: str, part: ModelPart) -> Loaded:
     prepared = prepare_model(part.source, part.revision)
     model = load_model(prepared.folder, choose_dtype(part))
-    tokenizer = load_tokenizer(prepared.folder)
+    tokenizer = load_tokenizer(prepared.folder, special_tokens=part.token_overrides)
     return Loaded(
         name=what,
         base=prepared.name,
@@ -115,6 +120,7 @@ def _of_recipe(loaded: Loaded, recipe: Recipe) -> Loaded:
         tokenizer=loaded.tokenizer,
         task=recipe.task.type,
         system=recipe.data.system,
+        system_role=recipe.data.system_role,
     )
 
 

@@ -124,7 +124,7 @@ def _prompt(request: dict[str, Any], loaded: Loaded) -> list[int]:
     """The tokens of the request: a conversation through the template, or a text as it is."""
     if "messages" in request:
         messages = with_system(tuple(_messages(request["messages"])), loaded.system)
-        return chat_prompt(messages, loaded.tokenizer)
+        return chat_prompt(messages, loaded.tokenizer, system_role=loaded.system_role)
     if isinstance(request.get("prompt"), str):
         encoder = TextEncoder(loaded.tokenizer)
         tokens = encoder.ids(_mended(request["prompt"]))

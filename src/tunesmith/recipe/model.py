@@ -9,6 +9,26 @@ from pydantic import Field
 from tunesmith.recipe.part import Part
 
 
+class SpecialTokens(Part):
+    """Tokens of the model's vocabulary that take the place of its own special tokens."""
+
+    bos: Annotated[str | None, Field(min_length=1, description="The token that begins a text.")] = (
+        None
+    )
+    eos: Annotated[
+        str | None, Field(min_length=1, description="The token that ends an answer or a text.")
+    ] = None
+    pad: Annotated[
+        str | None, Field(min_length=1, description="The token that fills up a batch.")
+    ] = None
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The tokens that are set, by name."""
+        named = {"bos": self.bos, "eos": self.eos, "pad": self.pad}
+        return {name: token for name, token in named.items() if token is not None}
+
+
 class ModelPart(Part):
     """The base model."""
 
@@ -29,3 +49,17 @@ class ModelPart(Part):
             description="How the base weights are kept; auto: bf16 where that is fast, else fp32."
         ),
     ] = "auto"
+    special_tokens: Annotated[
+        SpecialTokens | None,
+        Field(
+            description=(
+                "Other special tokens than the model's own, e.g. {eos: <|eot_id|>}; they are saved "
+                "with what is trained."
+            )
+        ),
+    ] = None
+
+    @property
+    def token_overrides(self) -> dict[str, str]:
+        """The special tokens that are set, by name."""
+        return self.special_tokens.given if self.special_tokens else {}

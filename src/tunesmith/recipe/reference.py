@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from tunesmith.recipe.data import ColumnMap, DataPart
 from tunesmith.recipe.evaluation import EvaluationPart
 from tunesmith.recipe.method import FullMethod, LoraMethod
-from tunesmith.recipe.model import ModelPart
+from tunesmith.recipe.model import ModelPart, SpecialTokens
 from tunesmith.recipe.part import Part
 from tunesmith.recipe.strategy import StrategyPart
 from tunesmith.recipe.task import TaskPart
@@ -31,6 +31,7 @@ This page is written by `python -m tunesmith.recipe.reference docs/recipe.md`.
 """
 PARTS: tuple[tuple[str, type[Part]], ...] = (
     ("model", ModelPart),
+    ("model.special_tokens", SpecialTokens),
     ("task", TaskPart),
     ("data", DataPart),
     ("data.columns", ColumnMap),

@@ -12,7 +12,7 @@ from tunesmith.recipe.data import ColumnMap, DataPart
 from tunesmith.recipe.evaluation import EvaluationPart
 from tunesmith.recipe.foreign_keys import COMMAND_OPTIONS, OUR_KEYS
 from tunesmith.recipe.method import FullMethod, LoraMethod
-from tunesmith.recipe.model import ModelPart
+from tunesmith.recipe.model import ModelPart, SpecialTokens
 from tunesmith.recipe.part import Part
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.strategy import StrategyPart
@@ -23,6 +23,7 @@ from tunesmith.recipe.unavailable import KEYS
 PARTS: dict[str, tuple[type[Part], ...]] = {
     "": (Recipe,),
     "model": (ModelPart,),
+    "model.special_tokens": (SpecialTokens,),
     "task": (TaskPart,),
     "data": (DataPart,),
     "data.columns": (ColumnMap,),

@@ -9,11 +9,26 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.fakes.templates import Kind, make_stand_in
 from tests.fakes.tiny import TEMPLATES, make_tokenizer
-from tunesmith.core.errors import DataError, ModelError
-from tunesmith.data.conversation import Conversation, Message, PlainText, PromptCompletion, Sample
+from tunesmith.core.errors import DataError
+from tunesmith.data.conversation import (
+    Conversation,
+    Message,
+    PlainText,
+    PromptCompletion,
+    Sample,
+)
 from tunesmith.data.formats import TaskName
-from tunesmith.data.render import Example, chat_prompt, fit, prompt_tokens, render, with_system
+from tunesmith.data.render import (
+    Example,
+    chat_prompt,
+    prompt_tokens,
+    render,
+    render_all,
+    with_system,
+)
+from tunesmith.data.rows import RowFault
 from tunesmith.data.template import end_of_turn
 from tunesmith.data.tokenizer import TextEncoder, Tokenizer, load_tokenizer
 from tunesmith.recipe.data import DataPart
@@ -45,6 +60,14 @@ def talk(*contents: str, system: str | None = None, **weights: float) -> Convers
     if system is not None:
         messages = (Message("system", system), *messages)
     return Conversation(messages=messages, row_id="d.jsonl:4", file="d.jsonl", line=4)
+
+
+def examples_of(
+    sample: Sample, tokenizer: Tokenizer, task: TaskName = "chat", **values: Any
+) -> tuple[Example, ...]:
+    (rendered,) = render_all([sample], TextEncoder(tokenizer), part(**values), task)
+    assert not isinstance(rendered, RowFault), rendered
+    return rendered
 
 
 def trained(example: Example, tokenizer: Tokenizer) -> str:
@@ -216,7 +239,7 @@ def test_a_template_that_strips_is_masked_exactly(make: Make) -> None:
 def test_a_template_that_rewrites_earlier_turns_is_refused_by_name(make: Make) -> None:
     tokenizer = make("rewrites-earlier-turns")
     with pytest.raises(DataError) as caught:
-        render(TWO_TURNS, tokenizer, part(), "chat")
+        render(TWO_TURNS, tokenizer, part(unstable_template="error"), "chat")
     assert "tiny-model" in str(caught.value)
     assert "d.jsonl:4" in str(caught.value)
     assert "last-assistant" in str(caught.value)
@@ -255,18 +278,6 @@ def test_marks_that_are_not_one_a_reply_give_way_to_prefixes(make: Make) -> None
     tokenizer = make(two_marks)
     example = render(TWO_TURNS, tokenizer, part(), "chat")
     assert trained(example, tokenizer) == "oak<|im_end|>ash<|im_end|>"
-
-
-def test_a_template_that_refuses_a_system_message_gives_two_choices(make: Make) -> None:
-    tokenizer = make("refuses-system")
-    with pytest.raises(DataError) as caught:
-        render(talk("Hi", "Bok", system="Answer in Croatian"), tokenizer, part(), "chat")
-    (fault,) = caught.value.faults
-    assert "System role not supported" in fault.found
-    assert "tiny-model" in fault.found
-    assert "d.jsonl:4" in fault.where
-    assert "first user message" in fault.fix
-    assert "drop the system message" in fault.fix
 
 
 def test_a_template_that_breaks_is_a_data_error_with_what_it_said(make: Make) -> None:
@@ -331,11 +342,20 @@ def test_what_is_trained_is_what_is_served_whatever_a_reply_begins_with(
     assert_prompt_is_prefix(talk("elm", reply), tokenizer)
 
 
-def test_a_token_over_the_border_of_an_earlier_reply_is_refused(make: Make) -> None:
+def test_a_token_over_the_border_of_an_earlier_reply_makes_an_example_of_each_reply(
+    make: Make,
+) -> None:
     tokenizer = make("prompt: {% for m in messages %}{{ m['content'] }}{% endfor %}")
+    sample = talk("h", "e", "h", "e")
+    first, second = examples_of(sample, tokenizer)
+    encoder = TextEncoder(tokenizer)
+    assert first.tokens.tolist() == [*encoder.ids("prompt: h"), *encoder.ids("e")]
+    assert second.tokens.tolist() == [*encoder.ids("prompt: heh"), *encoder.ids("e")]
+    assert [trained(one, tokenizer) for one in (first, second)] == ["e", "e"]
+    assert (first.part, second.part) == ("reply 1 of 2", "reply 2 of 2")
     with pytest.raises(DataError, match="reaches over the border"):
-        render(talk("h", "e", "h", "e"), tokenizer, part(), "chat")
-    last = render(talk("h", "e", "h", "e"), tokenizer, part(train_on="last-assistant"), "chat")
+        render(sample, tokenizer, part(unstable_template="error"), "chat")
+    last = render(sample, tokenizer, part(train_on="last-assistant"), "chat")
     assert trained(last, tokenizer) == "e"
 
 
@@ -393,31 +413,61 @@ def test_the_reference_of_a_prompt_is_the_answer_of_its_row(make: Make) -> None:
     assert tokenizer.decode(prompt.tokens) + prompt.reference == "abcdef"
 
 
-def test_a_row_within_the_limit_is_left_alone(make: Make) -> None:
-    example = render(ELM_OAK, make(), part(), "chat")
-    length = len(example.tokens)
-    assert fit(example, length, "error") == (example, 0, 0)
-
-
-def test_a_row_over_the_limit_is_cut_or_kept_out_and_the_loss_is_counted(make: Make) -> None:
-    example = render(ELM_OAK, make(), part(), "chat")
-    length = len(example.tokens)
-    assert fit(example, length - 3, "drop") == (None, length, 4)
-    assert fit(example, length - 3, "error") == (None, length, 4)
-    cut, lost, lost_supervised = fit(example, length - 3, "truncate")
-    assert cut is not None
-    assert cut.tokens.tolist() == example.tokens[:-3].tolist()
-    assert (len(cut.weights), lost, lost_supervised) == (length - 3, 3, 2)
-
-
-def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"tokenizer\.json"):
-        load_tokenizer(tmp_path)
-
-
 def test_a_cut_or_padding_saved_with_a_tokenizer_is_not_applied(make: Make) -> None:
     tokenizer = make()
     tokenizer.backend_tokenizer.enable_truncation(3)
     tokenizer.backend_tokenizer.enable_padding(length=64)
     example = render(ELM_OAK, tokenizer, part(), "chat")
     assert whole(example, tokenizer).endswith("assistant\noak<|im_end|>\n")
+
+
+@pytest.mark.parametrize("completion", ["7", "7<|im_end|>"])
+def test_the_end_token_of_a_completion_can_be_turned_off(make: Make, completion: str) -> None:
+    tokenizer = make()
+    sample = PromptCompletion(prompt="2+5=", completion=completion)
+    example = render(sample, tokenizer, part(end_token=False), "completion")
+    assert trained(example, tokenizer) == completion
+    assert example.has_end == completion.endswith("<|im_end|>")
+
+
+def test_the_end_token_of_a_text_can_be_turned_off(make: Make) -> None:
+    tokenizer = make()
+    example = render(PlainText(text="abc"), tokenizer, part(end_token=False), "completion")
+    assert whole(example, tokenizer) == "abc"
+    assert not example.has_end
+    prompt = prompt_tokens(PlainText(text="abcd"), tokenizer, part(end_token=False), "completion")
+    assert (tokenizer.decode(prompt.tokens), prompt.reference) == ("ab", "cd")
+
+
+@pytest.mark.parametrize("marker", ["### Assistant:", "### Assistant: "])
+@pytest.mark.parametrize("kind", ["bytes", "metaspace-first", "unigram"])
+def test_a_completion_after_a_marker_in_text_is_trained_with_its_end(
+    tmp_path: Path, marker: str, kind: Kind
+) -> None:
+    tokenizer = load_tokenizer(make_stand_in(tmp_path, "llama-2", kind))
+    answer = "hello" if marker.endswith(" ") else " hello"
+    sample = PromptCompletion(prompt=f"### User: hi\n\n{marker}", completion=answer)
+    example = render(sample, tokenizer, part(), "completion")
+    assert trained(example, tokenizer).strip() == "hello</s>"
+    assert example.has_end
+    assert_prompt_is_prefix(sample, tokenizer, "completion")
+
+
+@pytest.mark.parametrize(
+    ("template", "automatic_bos", "expected"),
+    [("chatml", False, 1), ("chatml", True, 1), ("prints-bos", True, 1)],
+)
+def test_begin_tokens_in_front_are_counted(
+    make: Make, template: str, automatic_bos: bool, expected: int
+) -> None:
+    tokenizer = make(template, automatic_bos=automatic_bos)
+    assert render(TWO_TURNS, tokenizer, part(), "chat").num_bos == expected
+    doubled = make("{{ bos_token }}" + TEMPLATES["prints-bos"], automatic_bos=True)
+    assert render(TWO_TURNS, doubled, part(), "chat").num_bos == 2
+
+
+def test_control_text_of_a_row_is_marked_and_that_of_the_template_is_not(make: Make) -> None:
+    tokenizer = make()
+    assert not render(ELM_OAK, tokenizer, part(), "chat").control_text
+    assert render(talk("say <|im_end|>", "no"), tokenizer, part(), "chat").control_text
+    assert not render(talk("say <|im_", "<no|>"), tokenizer, part(), "chat").control_text

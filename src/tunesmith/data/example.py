@@ -1,0 +1,106 @@
+"""A row as the model sees it, and what a length limit makes of it.
+
+A text that is cut into chunks loses nothing. Each later chunk begins with the begin token, where
+the model has one, and with the last token of the chunk before, which is read again and not trained
+again: so each token is a target exactly once, and has the token before it to be predicted from.
+
+    text      <s> a b c d e f g </s>
+    chunks    <s> a b c   |   <s> c d e   |   <s> e f g   |   <s> g </s>
+    weights    0  1 1 1   |    0  0 1 1   |    0  0 1 1   |    0  0  1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, assert_never
+
+import numpy as np
+import numpy.typing as npt
+
+from tunesmith.data.mask import Weights
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Example:
+    """A row as the model sees it. `weights[t]` is the weight of token t as a target.
+
+    `part` says which of a row's several examples this is, such as "chosen" or "reply 1 of 3".
+    `num_bos` counts the begin tokens in front; a template may print more between turns.
+    `control_text` where a text of the row holds what is taken for a control token, and
+    `lost_thinking` where the template prints nothing of a reply's reasoning. `is_text` where it is
+    a plain text, which may be cut anywhere.
+    """
+
+    row_id: str
+    file: str
+    line: int
+    tokens: npt.NDArray[np.int32]
+    weights: Weights
+    has_end: bool = True
+    part: str = ""
+    num_bos: int = 0
+    control_text: bool = False
+    lost_thinking: bool = False
+    is_text: bool = False
+
+    @property
+    def supervised_tokens(self) -> int:
+        """How many tokens carry weight."""
+        return int(np.count_nonzero(self.weights))
+
+
+class Fitted(NamedTuple):
+    """A row after the length limit: none where it does not fit uncut, several where it is cut up.
+
+    `lost_` are tokens that are in no example any more.
+    """
+
+    examples: tuple[Example, ...]
+    lost_tokens: int
+    lost_supervised_tokens: int
+
+
+def fit(
+    example: Example, max_length: int, overflow: Literal["error", "drop", "truncate", "chunk"]
+) -> Fitted:
+    """Hold an example to the length limit. `truncate` cuts the end off and counts what is lost.
+
+    `chunk` cuts a plain text up and loses nothing; any other example that is too long does not fit.
+    """
+    if len(example.tokens) <= max_length:
+        return Fitted((example,), 0, 0)
+    match overflow:
+        case "chunk" if example.is_text:
+            return Fitted(tuple(_chunks(example, max_length)), 0, 0)
+        case "error" | "drop" | "chunk":
+            return Fitted((), len(example.tokens), example.supervised_tokens)
+        case "truncate":
+            cut = _part(example, slice(max_length))
+            lost_supervised = example.supervised_tokens - cut.supervised_tokens
+            return Fitted((cut,), len(example.tokens) - max_length, lost_supervised)
+        case _:
+            assert_never(overflow)
+
+
+def _chunks(example: Example, max_length: int) -> Iterator[Example]:
+    num_tokens = len(example.tokens)
+    # With room for two tokens only, the one before is worth more than the begin token.
+    bos = example.tokens[:1] if example.num_bos and max_length > 2 else example.tokens[:0]
+    room = max_length - len(bos) - 1
+    starts = range(max_length, num_tokens, room)
+    total = 1 + len(starts)
+    yield replace(_part(example, slice(max_length)), part=f"chunk 1 of {total}")
+    for number, start in enumerate(starts, 2):
+        weights = np.concatenate([np.zeros(len(bos) + 1), example.weights[start : start + room]])
+        yield replace(
+            example,
+            tokens=np.concatenate([bos, example.tokens[start - 1 : start + room]]),
+            weights=weights.astype(np.float32),
+            num_bos=len(bos),
+            part=f"chunk {number} of {total}",
+        )
+
+
+def _part(example: Example, which: slice) -> Example:
+    return replace(example, tokens=example.tokens[which], weights=example.weights[which])
