@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ import torch
 from tunesmith.core import hardware
 from tunesmith.core.allocator import keep_freed_memory
 from tunesmith.data.pack import plan_steps
-from tunesmith.data.pipeline import load_data, render_data
-from tunesmith.data.tokenizer import load_tokenizer
+from tunesmith.data.pipeline import prepare_data
+from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.methods.select import apply_method
 from tunesmith.models.facts import read_facts
 from tunesmith.models.load import load_model
@@ -43,12 +42,10 @@ def main() -> None:
     torch.set_num_threads(hardware.cpu_count())
     recipe = load_recipe(recipe_of(options)).recipe
     prepared = prepare_model(recipe.model.source)
-    tokenizer = load_tokenizer(prepared.folder)
-    loaded = load_data(recipe.data, "chat")
+    source = TokenizerSource(str(prepared.folder))
+    data = prepare_data(recipe.data, "chat", source, tell=lambda _: None)
     # every row in the file's order, none split off: the reference trains on the same ones
-    ordered = sorted((*loaded.train, *loaded.validation), key=lambda sample: sample.line)
-    loaded = replace(loaded, train=tuple(ordered), validation=())
-    examples = render_data(loaded, tokenizer, recipe.data, "chat").train
+    examples = sorted((*data.train, *data.validation), key=lambda example: example.line)
     assert len(examples) == options.rows, f"{len(examples)} rows after duplicates are removed"
 
     dtype = "bf16" if hardware.has_fast_bf16() else "fp32"
@@ -83,7 +80,7 @@ def main() -> None:
         "tokens": tokens,
         "tokens_per_second": tokens / seconds,
         "peak_rss_bytes": peak,
-        "held_out_loss": held_out_loss(model, tokenizer, options),
+        "held_out_loss": held_out_loss(model, source.tokenizer, options),
         "steps": len(plan),
         "dtype": dtype,
     }

@@ -12,8 +12,8 @@ import torch
 
 from tunesmith.data.collate import to_batch
 from tunesmith.data.pack import plan_steps
-from tunesmith.data.pipeline import load_data, render_data
-from tunesmith.data.tokenizer import load_tokenizer
+from tunesmith.data.pipeline import prepare_data
+from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.methods.lora_method import apply_lora
 from tunesmith.models.facts import read_facts
 from tunesmith.models.load import choose_dtype, load_model
@@ -35,8 +35,8 @@ recipe = load_recipe(
 
 # data: every row checked, split, rendered through the model's own chat template
 prepared = prepare_model(recipe.model.source)
-tokenizer = load_tokenizer(prepared.folder)
-rows = render_data(load_data(recipe.data, "chat"), tokenizer, recipe.data, "chat").train
+source = TokenizerSource(str(prepared.folder))
+rows = prepare_data(recipe.data, "chat", source, tell=print).train
 
 # model and method
 model = load_model(prepared.folder, choose_dtype(recipe.model))

@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 import sys
 import time
 import traceback
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from tunesmith.core import hardware
 from tunesmith.core.allocator import keep_freed_memory
-from tunesmith.core.errors import Fault, RecipeError, RunError, TunesmithError
-from tunesmith.core.events import EventLog, read_events
+from tunesmith.core.errors import Fault, RecipeError, TunesmithError
+from tunesmith.core.events import EventLog
+from tunesmith.core.failures import as_run_error
 from tunesmith.core.log import set_up_logging
 from tunesmith.core.run_dir import (
     RunDir,
@@ -34,14 +32,20 @@ from tunesmith.core.run_dir import (
     RunStatus,
     disk_error,
     read_json,
+    write_bytes,
     write_json,
 )
 from tunesmith.core.stopping import StoppedEarly, StopRequests
+from tunesmith.data.account import data_warnings, dropped_lines
+from tunesmith.data.examine import examine, page_of, require_useful
 from tunesmith.data.pack import StepPlan, plan_steps
-from tunesmith.data.pipeline import LoadedData, RenderedData, load_data, render_data
-from tunesmith.data.tokenizer import Tokenizer, load_tokenizer
+from tunesmith.data.pipeline import RunData, check_data, lay_out, require_trainable
+from tunesmith.data.prepared.examples import Examples, samples_of
+from tunesmith.data.prepared.tokenizer_source import TokenizerSource
+from tunesmith.data.tokenizer import Tokenizer
 from tunesmith.evaluation.before_after import When, measure, measure_loss, write_side
 from tunesmith.evaluation.report import write_report
+from tunesmith.evaluation.result import describe_result
 from tunesmith.inference.torch_engine import TorchEngine
 from tunesmith.methods.base import AppliedMethod, count_trainable
 from tunesmith.methods.select import apply_method
@@ -52,7 +56,7 @@ from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.method import LoraMethod
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.training.checkpoint import Progress, load_newest, prune, save_checkpoint
-from tunesmith.training.environment import compare_environments, describe_environment, hash_file
+from tunesmith.training.environment import compare_environments, describe_environment
 from tunesmith.training.loop import StepDone, train_steps
 from tunesmith.training.loss import LanguageModel, language_model
 from tunesmith.training.optimizer import make_optimizer
@@ -62,7 +66,7 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
 CHECKPOINTS_PER_RUN = 5
-DROPPED_FILE = "dropped.json"
+DROPPED_FILE = "dropped.jsonl"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,25 +143,29 @@ def execute(run: Run, stop: StopRequests) -> None:
     events.write("run", status="running", pid=os.getpid())
     started = time.monotonic()
 
-    loaded = load_data(recipe.data, recipe.task.type)  # every row is checked before a model loads
-    prepared = prepare_model(
-        recipe.model.source, recipe.model.revision, on_progress=lambda text: note(events, text)
-    )
+    def tell(text: str) -> None:
+        note(events, text)
+
+    check_data(recipe.data, recipe.task.type, tell=tell)  # every row, before a model is fetched
+    prepared = prepare_model(recipe.model.source, recipe.model.revision, on_progress=tell)
     facts = read_facts(prepared.folder)
     recipe = within_positions(recipe, run, facts)
-    tokenizer = load_tokenizer(prepared.folder)
-    rendered = render_data(loaded, tokenizer, recipe.data, recipe.task.type)
-    tell_data(run, loaded, rendered)
-    plan = plan_training(recipe, rendered)
+    source = TokenizerSource(str(prepared.folder), tuple(recipe.model.token_overrides.items()))
+    tokenizer = source.tokenizer
+    data = lay_out(recipe.data, recipe.task.type, source, tell=tell)
+    tell_data(run, data)
+    examine_data(run, data, source)
+    plan = plan_training(recipe, data)
     run.total_steps = len(plan)
     dtype = choose_dtype(recipe.model)
-    keep_environment(run, prepared, rendered, dtype, part.seed)
+    keep_environment(run, prepared, data, dtype, part.seed)
 
     model = load_model(prepared.folder, dtype)
     method = apply_method(model, recipe.method, seed=part.seed)
     scored = language_model(model, facts, share_prefix=shares_prefix(recipe))
-    tell_plan(run, plan, rendered, method, facts, dtype)
-    evaluation = HeldOutRows(run, recipe, rendered, tokenizer, model, scored)
+    tell_plan(run, plan, data, method, facts, dtype)
+    held_out = data.validation.spread(recipe.evaluation.rows)
+    evaluation = HeldOutRows(run, recipe, held_out, tokenizer, model, scored)
     if recipe.evaluation.before and not evaluation.has("before"):
         evaluation.measure("before")
 
@@ -176,7 +184,7 @@ def execute(run: Run, stop: StopRequests) -> None:
             scored,
             method,
             optimizer,
-            rendered.train,
+            data.train,
             plan,
             part,
             peak_rate=recipe.learning_rate,
@@ -188,7 +196,7 @@ def execute(run: Run, stop: StopRequests) -> None:
             progress = advance(progress, done)
             if is_due(done.step, part.log_every, len(plan)):
                 tell_step(events, done)
-            if is_due(done.step, part.evaluate_every, None) and rendered.validation:
+            if is_due(done.step, part.evaluate_every, None) and held_out:
                 progress = evaluation.watch(progress)
             stopping = stop.is_asked()
             if stopping or is_due(done.step, checkpoint_interval(recipe, len(plan)), len(plan)):
@@ -203,7 +211,7 @@ def execute(run: Run, stop: StopRequests) -> None:
     events.write("run", run.step, status="succeeded", seconds=time.monotonic() - started)
     write_json(
         run_dir.result_json,
-        describe_result(run_dir, progress, method, facts, loaded, rendered, started),
+        describe_result(run_dir, progress, method, facts, data, started),
     )
     write_report(run_dir)
     run.write_state("succeeded")
@@ -215,7 +223,7 @@ class HeldOutRows:
 
     run: Run
     recipe: Recipe
-    rendered: RenderedData
+    rows: Examples
     tokenizer: Tokenizer
     model: Any
     scored: LanguageModel
@@ -227,15 +235,15 @@ class HeldOutRows:
 
     def measure(self, when: When) -> None:
         """Measure loss, scores and answers, and keep them."""
-        if not self.rendered.validation:
+        if not self.rows:
             return
-        note(self.run.events, f"measuring {when} training: {len(self.rendered.validation)} rows")
+        note(self.run.events, f"measuring {when} training: {len(self.rows)} rows")
         measured = measure(
             self.scored,
             TorchEngine(self.model, self.tokenizer),
             self.tokenizer,
-            self.rendered.validation_samples,
-            self.rendered.validation,
+            samples_of(self.rows),
+            self.rows,
             data=self.recipe.data,
             part=self.recipe.evaluation,
             pad_id=pad_id(self.tokenizer),
@@ -246,9 +254,7 @@ class HeldOutRows:
 
     def watch(self, progress: Progress) -> Progress:
         """Measure the loss alone, between two steps."""
-        held_out = measure_loss(
-            self.scored, self.rendered.validation, pad_id=pad_id(self.tokenizer)
-        )
+        held_out = measure_loss(self.scored, self.rows, pad_id=pad_id(self.tokenizer))
         self.run.events.write(
             "evaluation", progress.step, loss=held_out.loss, perplexity=held_out.perplexity
         )
@@ -278,11 +284,11 @@ def within_positions(recipe: Recipe, run: Run, facts: ModelFacts) -> Recipe:
     raise RecipeError(fault)
 
 
-def plan_training(recipe: Recipe, rendered: RenderedData) -> tuple[StepPlan, ...]:
+def plan_training(recipe: Recipe, data: RunData) -> tuple[StepPlan, ...]:
     """Plan every step; a warm-up that does not fit is refused here, before weights are loaded."""
     part = recipe.training
     plan = plan_steps(
-        [len(example.tokens) for example in rendered.train],
+        data.train.lengths.tolist(),
         epochs=part.epochs,
         max_steps=part.max_steps,
         tokens_per_step=part.tokens_per_step,
@@ -315,13 +321,15 @@ def is_due(step: int, every: int | None, last: int | None) -> bool:
 
 
 def keep_environment(
-    run: Run, prepared: PreparedModel, rendered: RenderedData, dtype: str, seed: int
+    run: Run, prepared: PreparedModel, data: RunData, dtype: str, seed: int
 ) -> None:
     """Write environment.json; a resumed run compares with what was written first."""
     now = describe_environment(
         prepared=prepared,
-        train=rendered.train,
-        validation=rendered.validation,
+        data_sha256={
+            "train": data.train.fingerprint(),
+            "validation": data.validation.fingerprint(),
+        },
         dtype=dtype,
         seed=seed,
     )
@@ -333,58 +341,53 @@ def keep_environment(
     write_json(file, now)
 
 
-def tell_data(run: Run, loaded: LoadedData, rendered: RenderedData) -> None:
+def tell_data(run: Run, data: RunData) -> None:
     """Say how many rows are used, and everything that was left out or cut."""
-    events, counts = run.events, rendered.counts
+    events, counts = run.events, data.train_side.counts()
+    reasons = data.dropped_reasons()
     events.write(
         "data",
-        message=f"data: {counts.rows:,} rows to train on ({loaded.format}), "
-        f"{len(rendered.validation):,} held out; {counts.tokens:,} tokens, "
+        message=f"data: {counts.rows:,} rows to train on ({data.format}), "
+        f"{len(data.validation):,} held out; {counts.tokens:,} tokens, "
         f"{counts.supervised_tokens:,} of them trained",
-        format=loaded.format,
-        counts=asdict(loaded.counts),
+        format=data.format,
+        counts=asdict(data.counts),
         train=asdict(counts),
-        validation=asdict(rendered.validation_counts),
-        dropped=count_reasons(rendered),
+        validation=asdict(data.validation_side.counts()),
+        dropped=reasons,
     )
-    if rendered.dropped:
-        write_json(run.run_dir.path / DROPPED_FILE, [row._asdict() for row in rendered.dropped])
-    for warning in data_warnings(loaded, rendered):
+    if reasons:
+        write_bytes(run.run_dir.path / DROPPED_FILE, dropped_lines(data))
+    for warning in data_warnings(data, reasons, DROPPED_FILE):
         events.write("warning", message=warning)
 
 
-def count_reasons(rendered: RenderedData) -> dict[str, int]:
-    """How many rows are left out for each reason; numbers in a reason are the row's own."""
-    return dict(Counter(re.sub(r"\d+ tokens, ", "", row.reason) for row in rendered.dropped))
+def examine_data(run: Run, data: RunData, source: TokenizerSource) -> None:
+    """Look at what would be trained, keep it for people, and stop where it is of no use.
 
-
-def data_warnings(loaded: LoadedData, rendered: RenderedData) -> list[str]:
-    """What happened to rows that their owner may not expect."""
-    counts, sides = loaded.counts, (rendered.counts, rendered.validation_counts)
-    truncated = sum(side.rows_truncated for side in sides)
-    lost = sum(side.lost_supervised_tokens for side in sides)
-    texts = {
-        f"{counts.duplicates:,} duplicate rows are used once": counts.duplicates,
-        f"{counts.overlap:,} held-out rows are also trained": counts.overlap,
-        f"{len(rendered.dropped):,} rows are left out (listed in {DROPPED_FILE})": len(
-            rendered.dropped
-        ),
-        f"{truncated:,} rows are cut, {lost:,} supervised tokens are lost": truncated,
-        "there are no held-out rows: nothing is measured": not rendered.validation,
-    }
-    return [text for text, happened in texts.items() if happened]
+    Raises:
+        DataError: rows do not fit, or nothing useful would be trained.
+    """
+    xray = examine(data, source)
+    write_json(run.run_dir.path / "xray.json", xray.as_json())
+    write_bytes(run.run_dir.path / "xray.html", page_of(xray, data, source).encode())
+    require_trainable(data, source)
+    require_useful(xray, data)
+    for verdict in xray.verdicts:
+        run.events.write("warning", message=f"{verdict.sentence}; to do: {verdict.remedy}")
 
 
 def tell_plan(
     run: Run,
     plan: Sequence[StepPlan],
-    rendered: RenderedData,
+    data: RunData,
     method: AppliedMethod,
     facts: ModelFacts,
     dtype: str,
 ) -> None:
     """Write plan.json and say what the run will take."""
-    tokens = sum(len(rendered.train[row].tokens) for step in plan for row in step.rows)
+    lengths = data.train.lengths.tolist()
+    tokens = sum(lengths[row] for step in plan for row in step.rows)
     trainable = count_trainable(method)
     values: dict[str, Any] = {
         "total_steps": len(plan),
@@ -465,74 +468,10 @@ def save_final(
         raise
 
 
-def describe_result(
-    run_dir: RunDir,
-    progress: Progress,
-    method: AppliedMethod,
-    facts: ModelFacts,
-    loaded: LoadedData,
-    rendered: RenderedData,
-    started: float,
-) -> dict[str, Any]:
-    """Return the content of result.json. `seconds` is this process's, from data to report."""
-    sides = read_json(run_dir.evaluation_json) if run_dir.evaluation_json.exists() else {}
-    before, after = sides.get("before") or {}, sides.get("after") or {}
-    steps = [event for event in read_events(run_dir.events_jsonl) if event["type"] == "step"]
-    return {
-        "status": "succeeded",
-        "method": read_json(run_dir.resolved_json)["recipe"]["method"]["type"],
-        "trainable_parameters": count_trainable(method),
-        "total_parameters": facts.parameters,
-        "steps": progress.step,
-        "supervised_tokens": progress.supervised_tokens,
-        "tokens": progress.tokens,
-        "tokens_per_second": progress.tokens / progress.seconds if progress.seconds else None,
-        "training_seconds": progress.seconds,
-        "seconds": time.monotonic() - started,
-        "peak_memory_bytes": hardware.peak_resident_bytes(),
-        "planned_memory_bytes": None,  # there is no planner yet
-        "train_loss": steps[-1]["loss"] if steps else None,
-        "validation_loss_before": before.get("loss"),
-        "validation_loss_after": after.get("loss"),
-        "task_metrics_before": before.get("metrics", {}),
-        "task_metrics_after": after.get("metrics", {}),
-        "rows_used": len(rendered.train),
-        "rows_dropped": {
-            **({"duplicate": loaded.counts.duplicates} if loaded.counts.duplicates else {}),
-            **count_reasons(rendered),
-        },
-        "artifacts": {
-            file.name: {"bytes": file.stat().st_size, "sha256": hash_file(file)}
-            for file in sorted(run_dir.final.iterdir())
-        },
-    }
-
-
 def base_reference(prepared: PreparedModel) -> str:
     """How adapter files name the base: a hub id where there is one, else the folder."""
     hub_id = prepared.origin.get("id")
     return str(hub_id) if hub_id else str(prepared.folder)
-
-
-def as_run_error(error: BaseException, run_dir: RunDir) -> TunesmithError:
-    """What people are told of an error; one that is nobody's fault but ours says so."""
-    if isinstance(error, TunesmithError):
-        return error
-    if isinstance(error, OSError) and error.errno is not None:
-        return disk_error(Path(error.filename or run_dir.path), error)
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-        fault = Fault(
-            found="memory ran out",
-            where=f"{hardware.memory_limit_bytes():,} bytes on this machine",
-            fix="lower training.micro_batch_tokens, then resume",
-        )
-        return RunError(fault, code="out_of_memory")
-    fault = Fault(
-        found=f"a fault in Tunesmith itself: {type(error).__name__}: {error}",
-        where=str(run_dir.log),
-        fix="report it with the log's last lines; `--resume` goes on from the last checkpoint",
-    )
-    return RunError(fault, code="internal")
 
 
 if __name__ == "__main__":

@@ -3,83 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 from rich.text import Text
 
 from tunesmith.cli import output
-from tunesmith.cli.columns import parse_columns
 from tunesmith.cli.model_folder import model_folder
-from tunesmith.cli.quantities import count_text, share_text
-from tunesmith.core.errors import DataError
-from tunesmith.data.pipeline import resolve_path
+from tunesmith.cli.quantities import count_text
+from tunesmith.cli.reading import AS_READ, Reading, ReadingOptions
+from tunesmith.cli.xray import show_xray
+from tunesmith.core.errors import MAX_FAULTS_IN_MESSAGE, DataError
+from tunesmith.core.run_dir import write_bytes
+from tunesmith.data.examine import examine, page_of
+from tunesmith.data.formats import FORMATS, TaskName
+from tunesmith.data.pipeline import lay_out
+from tunesmith.data.prepared.prepare import PreparedFile, prepare_file
+from tunesmith.data.prepared.sides import distinct_rows
+from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.data.render import Example, render_all
 from tunesmith.data.rows import RowFault
 from tunesmith.data.show import Piece, show_example
-from tunesmith.data.split import remove_duplicates
-from tunesmith.data.stats import DataStats, Lengths, describe
 from tunesmith.data.tokenizer import TextEncoder, Tokenizer, load_tokenizer
-from tunesmith.data.validate import CheckedData, check_file, raise_faults
+from tunesmith.data.validate import ROWS_TO_JUDGE_BY, check_file, raise_faults, raise_tally
 from tunesmith.models.catalog import CATALOG
-from tunesmith.recipe.data import DataPart
 
 DEFAULT_MODEL = next(iter(CATALOG))
 TRAINED_STYLE = "black on green"
-BAR_WIDTH = 40
 # Around what is trained where there are no colours.
 OPEN, CLOSE = "[[", "]]"
 
 app = App(name="data", help="Check, show and count the rows of a data file.", help_epilogue="")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How to read the file; the same values as in a recipe's data part."""
-
-    task: Annotated[
-        Literal["chat", "completion"], Parameter(help="What the rows are for; by default chat.")
-    ] = "chat"
-    format: Annotated[
-        Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text"],
-        Parameter(help="The form of a row; by default found from the columns."),
-    ] = "auto"
-    columns: Annotated[
-        tuple[str, ...],
-        Parameter(help="An own column name, e.g. prompt=question. May be repeated."),
-    ] = ()
-    system: Annotated[
-        str | None, Parameter(help="A system message for conversations without one.")
-    ] = None
-    train_on: Annotated[
-        Literal["assistant", "last-assistant", "all"],
-        Parameter(help="Which turns are trained; by default the assistant's."),
-    ] = "assistant"
-    max_length: Annotated[
-        int, Parameter(validator=Number(gte=2), help="The most tokens of a row.")
-    ] = 1024
-    limit: Annotated[
-        int | None, Parameter(validator=Number(gte=1), help="Only the first so many rows.")
-    ] = None
-
-    def part(self, file: str) -> DataPart:
-        """The recipe's part that says the same."""
-        return DataPart(
-            train=file,
-            format=self.format,
-            columns=parse_columns(self.columns),
-            system=self.system or None,
-            train_on=self.train_on,
-            max_length=self.max_length,
-            limit=self.limit,
-        )
-
-
-AS_READ = Reading()
-ReadingOptions = Annotated[Reading, Parameter(name="*")]
 
 
 @app.command(sort_key=0)
@@ -93,23 +50,12 @@ def check(file: str, /, *, reading: ReadingOptions = AS_READ, json: bool = False
     json:
         Print one JSON document.
     """
-    checked = _check(file, reading)
-    duplicates = remove_duplicates(checked.samples).duplicates
+    prepared = prepare_file(file, reading.part(file), reading.task, None, tell=output.note)
+    raise_tally(prepared.tally, file=file, on_bad_row=reading.on_bad_row)
     if json:
-        output.show_json(_document(file, checked, duplicates))
-        return 0
-    output.say(f"{file}: no faults", style="bold")
-    output.show_pairs(
-        {
-            "rows": count_text(checked.rows_read),
-            "form": checked.format or "",
-            "duplicates": f"{count_text(duplicates)} (left out of a run)",
-        }
-    )
-    for column, rows in checked.ignored_columns:
-        output.say(f"  column {column} is not read ({count_text(rows)} rows have it)")
-    for told in checked.notes:
-        output.say(f"  note: {told.what} ({count_text(told.rows)} rows, first {told.first})")
+        output.show_json(describe_check(prepared))
+    else:
+        show_check(prepared)
     return 0
 
 
@@ -136,9 +82,8 @@ def show(
     json:
         Print one JSON document.
     """
-    checked = _check(file, reading)
     tokenizer = load_tokenizer(model_folder(model))
-    examples = _render(checked, rows, tokenizer, reading.part(file), reading.task)
+    examples = first_examples(file, reading, tokenizer, rows)
     shown = [(example, show_example(example, tokenizer)) for example in examples]
     if json:
         output.show_json(
@@ -163,36 +108,49 @@ def stats(
     /,
     *,
     model: str = DEFAULT_MODEL,
+    validation: str | None = None,
+    test: str | None = None,
+    html: Path | None = None,
     reading: ReadingOptions = AS_READ,
     json: bool = False,
 ) -> int:
-    """Count rows, duplicates, lengths in tokens, what is trained, and what would be cut.
+    """X-ray a file: what a run would train, cut and leave out, and what is in it twice.
 
     Parameters
     ----------
     file:
-        The data file, or a built-in sample such as sample:support-desk.
+        What data.train names: a file, a folder, a pattern, or a sample such as sample:support-desk.
     model:
         Whose template and tokens are used; by default the catalogue's small model.
+    validation:
+        A file of held-out rows, or a share such as 10%; by default as in a recipe.
+    test:
+        A file of rows for a last test, to be held against the others.
+    html:
+        Write the X-ray to this file as a page, too, with the first rows token by token.
     json:
         Print one JSON document.
     """
-    checked = _check(file, reading)
-    distinct = remove_duplicates(checked.samples)
-    tokenizer = load_tokenizer(model_folder(model))
-    numbers = describe(distinct.samples, tokenizer, reading.part(file), reading.task)
-    if numbers.faults:
-        raise DataError([fault.to_fault() for fault in numbers.faults])
+    source = TokenizerSource(str(model_folder(model)))
+    part = reading.part(file, validation=validation, test=test)
+    task = reading.task or task_of(file, reading)
+    data = lay_out(part, task, source, tell=output.note)
+    xray = examine(data, source)
+    if html is not None:
+        write_bytes(html, page_of(xray, data, source).encode())
     if json:
-        document = _document(file, checked, distinct.duplicates)
-        counts = {key: value for key, value in asdict(numbers).items() if key != "faults"}
-        output.show_json({**document, "model": model, "distinct": counts})
-        return 0
-    output.say(f"{file}, as {model} sees it", style="bold")
-    output.show_pairs(_counts(checked, numbers, distinct.duplicates))
-    if numbers.lengths:
-        _show_lengths(numbers.lengths)
+        output.show_json(xray.as_json())
+    else:
+        show_xray(xray)
+        if html is not None:
+            output.say(f"\nthe page: {html}")
     return 0
+
+
+def task_of(file: str, reading: Reading) -> TaskName:
+    """The task that the form of the file serves."""
+    first = reading.part(file).model_copy(update={"limit": ROWS_TO_JUDGE_BY})
+    return check_file(file, first, None).task
 
 
 def bracketed(pieces: Sequence[Piece]) -> str:
@@ -206,24 +164,60 @@ def bracketed(pieces: Sequence[Piece]) -> str:
     return text + (CLOSE if inside else "")
 
 
-def _check(file: str, reading: Reading) -> CheckedData:
-    checked = check_file(resolve_path(file), reading.part(file), reading.task)
-    raise_faults([checked])
-    return checked
-
-
-def _render(
-    checked: CheckedData,
-    rows: int,
-    tokenizer: Tokenizer,
-    part: DataPart,
-    task: Literal["chat", "completion"],
+def first_examples(
+    file: str, reading: Reading, tokenizer: Tokenizer, num_rows: int
 ) -> list[Example]:
-    rendered = list(render_all(checked.samples[:rows], TextEncoder(tokenizer), part, task))
+    """Render the first rows of a file; rows behind them are not read."""
+    part = reading.part(file).model_copy(update={"limit": min(num_rows, reading.limit or num_rows)})
+    checked = check_file(file, part, reading.task)
+    raise_faults([checked])
+    rendered = list(render_all(checked.samples, TextEncoder(tokenizer), part, checked.task))
     faults = [one.to_fault() for one in rendered if isinstance(one, RowFault)]
     if faults:
         raise DataError(faults)
     return [one for each in rendered if not isinstance(each, RowFault) for one in each]
+
+
+def show_check(prepared: PreparedFile) -> None:
+    """Print what a file holds and what should be known of it."""
+    tally = prepared.tally
+    found = f"{count_text(tally.rows_refused)} rows left out" if tally.rows_refused else "no faults"
+    output.say(f"{prepared.source}: {found}", style="bold")
+    duplicates = len(prepared.store.rows) - len(distinct_rows(prepared.store.rows))
+    output.show_pairs(
+        {
+            "rows": count_text(tally.rows_read),
+            "form": prepared.judgement.form or "",
+            "serves task": ", ".join(FORMATS[prepared.judgement.form].tasks)
+            if prepared.judgement.form
+            else "",
+            "duplicates": f"{count_text(duplicates)} (left out of a run)",
+        }
+    )
+    for reason, rows in tally.reasons.most_common():
+        output.say(f"  left out: {reason} ({count_text(rows)} rows)")
+    for row_id, reason in tally.dropped[:MAX_FAULTS_IN_MESSAGE]:
+        output.say(f"    {row_id}: {reason}")
+    for column, rows in tally.ignored.most_common():
+        output.say(f"  column {column} is not read ({count_text(rows)} rows have it)")
+    for told in tally.notes:
+        output.say(f"  note: {told.what} ({count_text(told.rows)} rows, first {told.first})")
+
+
+def describe_check(prepared: PreparedFile) -> dict[str, Any]:
+    """What `data check --json` prints."""
+    tally = prepared.tally
+    return {
+        "file": prepared.source,
+        "paths": list(prepared.store.meta["files"]),
+        "format": prepared.judgement.form,
+        "rows": tally.rows_read,
+        "rows_refused": tally.rows_refused,
+        "reasons": dict(tally.reasons.most_common()),
+        "duplicates": len(prepared.store.rows) - len(distinct_rows(prepared.store.rows)),
+        "ignored_columns": dict(tally.ignored.most_common()),
+        "notes": [asdict(told) for told in tally.notes],
+    }
 
 
 def _coloured(pieces: Sequence[Piece]) -> Text:
@@ -233,58 +227,6 @@ def _coloured(pieces: Sequence[Piece]) -> Text:
         style = TRAINED_STYLE if piece.weight > 0 else "dim"
         text.append(output.clean(piece.text), style=f"{style} underline" if index % 2 else style)
     return text
-
-
-def _counts(checked: CheckedData, numbers: DataStats, duplicates: int) -> dict[str, str]:
-    supervised = share_text(numbers.supervised_tokens, numbers.tokens)
-    counts = {
-        "rows": count_text(checked.rows_read),
-        "form": checked.format or "",
-        "duplicates": count_text(duplicates),
-        "tokens": count_text(numbers.tokens),
-        "trained": f"{count_text(numbers.supervised_tokens)} ({supervised})",
-        f"longer than {numbers.max_length}": f"{count_text(numbers.rows_too_long)} rows",
-    }
-    if numbers.rows_too_long:
-        lost = count_text(numbers.lost_tokens)
-        lost_trained = count_text(numbers.lost_supervised_tokens)
-        counts["cutting them loses"] = f"{lost} tokens, {lost_trained} of them trained"
-    if numbers.rows_left_without_supervised_tokens:
-        counts["rows with nothing to train"] = count_text(
-            numbers.rows_left_without_supervised_tokens
-        )
-    if numbers.rows_without_end_of_turn:
-        counts["replies without a trained end"] = count_text(numbers.rows_without_end_of_turn)
-    if numbers.rows_with_control_text:
-        counts["rows with control text"] = count_text(numbers.rows_with_control_text)
-    return counts
-
-
-def _show_lengths(lengths: Lengths) -> None:
-    output.say()
-    output.say("Lengths in tokens", style="bold")
-    output.say(
-        f"  shortest {lengths.shortest}, median {lengths.median}, "
-        f"95% up to {lengths.ninety_fifth}, longest {lengths.longest}"
-    )
-    most = max(bin.rows for bin in lengths.histogram)
-    bars = {
-        f"{bin.low}-{bin.high}": f"{'#' * -(-BAR_WIDTH * bin.rows // most)} {bin.rows}".strip()
-        for bin in lengths.histogram
-    }
-    output.show_pairs(bars)
-
-
-def _document(file: str, checked: CheckedData, duplicates: int) -> dict[str, Any]:
-    return {
-        "file": file,
-        "path": str(Path(checked.file).absolute()),
-        "format": checked.format,
-        "rows": checked.rows_read,
-        "duplicates": duplicates,
-        "ignored_columns": dict(checked.ignored_columns),
-        "notes": [asdict(told) for told in checked.notes],
-    }
 
 
 def _row_document(example: Example, pieces: Sequence[Piece]) -> dict[str, Any]:

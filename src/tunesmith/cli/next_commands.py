@@ -9,7 +9,6 @@ from tunesmith.cli.program import shown_path, suggest
 from tunesmith.core.errors import TunesmithError
 from tunesmith.core.run_dir import RunDir
 from tunesmith.data.conversation import Conversation
-from tunesmith.data.pipeline import resolve_path
 from tunesmith.data.validate import check_file
 from tunesmith.recipe import Recipe
 from tunesmith.recipe.load import recipe_from_resolved
@@ -41,7 +40,7 @@ def _shared_system(recipe: Recipe) -> str | None:
     """
     part = recipe.data.model_copy(update={"limit": ROWS_TO_JUDGE_BY})
     try:
-        samples = check_file(resolve_path(part.train), part, recipe.task.type).samples
+        samples = check_file(part.train, part, recipe.task.type).samples
     except (TunesmithError, OSError):  # the data may be elsewhere by now
         return None
     systems = {

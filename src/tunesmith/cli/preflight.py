@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tunesmith.cli import output
 from tunesmith.core.errors import Fault, UserError
-from tunesmith.data.pipeline import load_data
+from tunesmith.data.pipeline import check_data
 from tunesmith.models.source import locate
 from tunesmith.recipe import Recipe
 
@@ -28,4 +29,4 @@ def _check_model(recipe: Recipe) -> None:
 
 
 def _check_data(recipe: Recipe) -> None:
-    load_data(recipe.data, recipe.task.type)
+    check_data(recipe.data, recipe.task.type, tell=output.note)

@@ -5,6 +5,6 @@
     tokenizer -> template -> mask -> render    a sample becomes tokens and weights
     split, pack, collate               sides, steps, tensors
 
-`pipeline` ties them together; `stats` and `show` describe what came out. Only `collate` imports
-torch, only `tokenizer` imports transformers.
+`prepared` does all that in a stream and keeps it; `pipeline` ties it together; `xray` and `show`
+describe what came out. Only `collate` imports torch, only `tokenizer` imports transformers.
 """

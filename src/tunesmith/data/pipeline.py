@@ -1,4 +1,4 @@
-"""The stages in order: files to samples, and with a tokenizer samples to examples.
+"""The stages in order: files to checked rows, and with a tokenizer to the examples of both sides.
 
 Nothing is dropped or cut in silence: every row that does not come out is counted, and named with a
 reason.
@@ -6,27 +6,33 @@ reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from tunesmith.core.errors import DataError, Fault
-from tunesmith.data.conversation import Sample
 from tunesmith.data.formats import FormatName, TaskName
-from tunesmith.data.render import Example, fit, has_control_text, render_all
+from tunesmith.data.prepared.examples import (
+    TOO_LONG,
+    Examples,
+    FittedSide,
+    examples_of,
+    fit_side,
+)
+from tunesmith.data.prepared.prepare import PreparedFile, Tell, prepare_file
+from tunesmith.data.prepared.sides import Indices, distinct_rows, rows_in_both, split_by_hash
+from tunesmith.data.prepared.store import CONTROL_TEXT, HAS_END
+from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.data.rows import RowFault
-from tunesmith.data.samples import sample_path
-from tunesmith.data.split import count_overlap, remove_duplicates, split_by_hash
-from tunesmith.data.tokenizer import TextEncoder, Tokenizer
-from tunesmith.data.validate import CheckedData, Note, check_file, raise_faults
-from tunesmith.recipe.data import SAMPLE_PREFIX, DataPart
+from tunesmith.data.validate import Note, Tally, raise_tallies
+from tunesmith.recipe.data import DataPart
 from tunesmith.recipe.share import Share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataCounts:
-    """How many rows came in and what became of them, before any rendering.
+    """How many rows came in and what became of them, before any length limit.
 
     `overlap` counts held-out rows of a file of their own that are also trained: they stay, and are
     a warning. `ignored_columns` are columns that the form does not read, with the rows that have
@@ -40,16 +46,6 @@ class DataCounts:
     overlap: int = 0
     ignored_columns: tuple[tuple[str, int], ...] = ()
     notes: tuple[Note, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedData:
-    """Checked samples, each on its side."""
-
-    train: tuple[Sample, ...]
-    validation: tuple[Sample, ...]
-    format: FormatName
-    counts: DataCounts
 
 
 class DroppedRow(NamedTuple):
@@ -75,178 +71,233 @@ class RenderCounts:
     rows_with_control_text: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RenderedData:
-    """Examples of both sides; `validation_samples[i]` is the sample of `validation[i]`."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Side:
+    """One side: the file it comes from, its rows there, and what the length limit left of them."""
 
-    train: tuple[Example, ...]
-    validation: tuple[Example, ...]
-    validation_samples: tuple[Sample, ...]
-    dropped: tuple[DroppedRow, ...]
-    counts: RenderCounts
-    validation_counts: RenderCounts
+    file: PreparedFile
+    rows: Indices
+    fitted: FittedSide
+    duplicates: int = 0
 
+    @property
+    def examples(self) -> Examples:
+        """The examples that are used."""
+        return self.fitted.examples
 
-def load_data(part: DataPart, task: TaskName) -> LoadedData:
-    """Read, check, and split; raises DataError with every fault of every file."""
-    train = check_file(resolve_path(part.train), part, task)
-    given = None
-    if isinstance(part.validation, str):
-        given = check_file(resolve_path(part.validation), part, task)
-    raise_faults([train] if given is None else [train, given])
-    assert train.format is not None, "a file without a form is a fault"
-    distinct = remove_duplicates(train.samples)
-    counts = DataCounts(
-        rows_read=train.rows_read,
-        duplicates=distinct.duplicates,
-        ignored_columns=train.ignored_columns,
-        notes=train.notes,
-    )
-    if isinstance(part.validation, Share):
-        split = split_by_hash(distinct.samples, part.validation.fraction)
-        return LoadedData(
-            train=split.train, validation=split.validation, format=train.format, counts=counts
-        )
-    assert given is not None, "validation is a share or a file"
-    return _with_file(distinct.samples, given, train.format, counts)
-
-
-def resolve_path(source: str) -> Path:
-    """Return the file that a recipe's text names: a built-in sample, or a path (~ is expanded)."""
-    if source.startswith(SAMPLE_PREFIX):
-        return sample_path(source.removeprefix(SAMPLE_PREFIX))
-    return Path(source).expanduser()
-
-
-def render_data(
-    loaded: LoadedData, tokenizer: Tokenizer, part: DataPart, task: TaskName
-) -> RenderedData:
-    """Render both sides; raises DataError with every row at fault, or if nothing is trained."""
-    encoder = TextEncoder(tokenizer)
-    train = _render_side(loaded.train, encoder, part, task)
-    validation = _render_side(loaded.validation, encoder, part, task)
-    faults = [fault.to_fault() for fault in (*train.faults, *validation.faults)]
-    if faults:
-        raise DataError(faults)
-    if not train.examples:
-        raise DataError(_nothing_to_train(loaded.train, train.dropped, encoder, part))
-    return RenderedData(
-        train=tuple(train.examples),
-        validation=tuple(validation.examples),
-        validation_samples=tuple(validation.samples),
-        dropped=(*train.dropped, *validation.dropped),
-        counts=train.counts(),
-        validation_counts=validation.counts(),
-    )
-
-
-def _with_file(
-    train: tuple[Sample, ...], given: CheckedData, format: FormatName, counts: DataCounts
-) -> LoadedData:
-    held_out = remove_duplicates(given.samples)
-    return LoadedData(
-        train=train,
-        validation=held_out.samples,
-        format=format,
-        counts=DataCounts(
-            rows_read=counts.rows_read,
-            duplicates=counts.duplicates,
-            validation_rows_read=given.rows_read,
-            validation_duplicates=held_out.duplicates,
-            overlap=count_overlap(train, held_out.samples),
-            ignored_columns=counts.ignored_columns,
-            notes=counts.notes + given.notes,
-        ),
-    )
-
-
-class _Side:
-    """Collects what comes out of one side's samples."""
-
-    def __init__(self) -> None:
-        self.examples: list[Example] = []
-        self.samples: list[Sample] = []
-        self.dropped: list[DroppedRow] = []
-        self.faults: list[RowFault] = []
-        self.rows_truncated = self.rows_too_long = self.rows_unsupervised = 0
-        self.lost_tokens = self.lost_supervised_tokens = 0
-        self.rows_with_control_text = 0
-
-    def add(self, sample: Sample, example: Example, part: DataPart) -> None:
-        if example.supervised_tokens == 0:
-            self._drop_unsupervised(example)
-            return
-        fitted = fit(example, part.max_length, part.overflow)
-        if fitted.example is None and part.overflow == "error":
-            self.faults.append(_too_long(example, part))
-            return
-        self.lost_tokens += fitted.lost_tokens
-        self.lost_supervised_tokens += fitted.lost_supervised_tokens
-        self.rows_too_long += int(fitted.lost_tokens > 0)
-        if fitted.example is None:
-            reason = f"{len(example.tokens)} tokens, more than max_length {part.max_length}"
-            self.dropped.append(DroppedRow(example.row_id, reason))
-        elif fitted.example.supervised_tokens == 0:
-            self._drop_unsupervised(example)
-        else:
-            self.rows_truncated += int(fitted.lost_tokens > 0)
-            self.examples.append(fitted.example)
-            self.samples.append(sample)
-
-    def _drop_unsupervised(self, example: Example) -> None:
-        self.rows_unsupervised += 1
-        self.dropped.append(DroppedRow(example.row_id, "no supervised token"))
+    @property
+    def all_examples(self) -> Indices:
+        """The indices of all examples of the rows, used or not."""
+        return examples_of(self.file.store, self.rows)
 
     def counts(self) -> RenderCounts:
+        """Return the numbers of this side."""
+        about = self.file.store.examples[self.examples.indices]
         return RenderCounts(
             rows=len(self.examples),
-            tokens=sum(len(example.tokens) for example in self.examples),
-            supervised_tokens=sum(example.supervised_tokens for example in self.examples),
-            rows_truncated=self.rows_truncated,
-            rows_too_long=self.rows_too_long,
-            rows_without_supervised_tokens=self.rows_unsupervised,
-            lost_tokens=self.lost_tokens,
-            lost_supervised_tokens=self.lost_supervised_tokens,
-            rows_without_end_of_turn=sum(not example.has_end for example in self.examples),
-            rows_with_control_text=self.rows_with_control_text,
+            tokens=int(self.examples.lengths.sum()),
+            supervised_tokens=int(self.examples.supervised.sum()),
+            rows_truncated=self.fitted.rows_truncated,
+            rows_too_long=self.fitted.rows_too_long,
+            rows_without_supervised_tokens=self.fitted.reasons.get("no supervised token", 0),
+            lost_tokens=self.fitted.lost_tokens,
+            lost_supervised_tokens=self.fitted.lost_supervised_tokens,
+            rows_without_end_of_turn=int((about["flags"] & HAS_END == 0).sum()),
+            rows_with_control_text=int((about["flags"] & CONTROL_TEXT > 0).sum()),
         )
 
-
-def _render_side(
-    samples: Sequence[Sample], encoder: TextEncoder, part: DataPart, task: TaskName
-) -> _Side:
-    side = _Side()
-    for sample, rendered in zip(samples, render_all(samples, encoder, part, task), strict=True):
-        side.rows_with_control_text += int(has_control_text(sample, encoder))
-        if isinstance(rendered, RowFault):
-            side.faults.append(rendered)
-        else:
-            for example in rendered:
-                side.add(sample, example, part)
-    return side
+    def dropped(self, part: DataPart) -> Iterator[DroppedRow]:
+        """Name the rows that the length limit or missing weights took away."""
+        store = self.file.store
+        for index, reason in self.fitted.dropped:
+            about = store.examples[index]
+            text = f"{about['length']} tokens, more than max_length {part.max_length}"
+            row_id = store.row_id(int(about["row"]))
+            yield DroppedRow(row_id, text if reason == TOO_LONG else reason)
 
 
-def _too_long(example: Example, part: DataPart) -> RowFault:
-    return RowFault(
-        file=example.file,
-        line=example.line,
-        row_id=example.row_id,
-        found=f"the row has {len(example.tokens)} tokens",
-        expected=f"at most data.max_length = {part.max_length}",
-        fix="raise data.max_length, or set data.overflow to truncate or drop",
-        reason="too long",
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunData:
+    """What a run trains on and measures with."""
+
+    part: DataPart
+    task: TaskName
+    format: FormatName
+    counts: DataCounts
+    train_side: Side
+    validation_side: Side
+    test_side: Side | None = None
+
+    @property
+    def train(self) -> Examples:
+        """The examples to learn from."""
+        return self.train_side.examples
+
+    @property
+    def validation(self) -> Examples:
+        """The held-out examples."""
+        return self.validation_side.examples
+
+    @property
+    def sides(self) -> dict[str, Side]:
+        """The sides that there are, by name."""
+        test = {"test": self.test_side} if self.test_side else {}
+        return {"train": self.train_side, "validation": self.validation_side, **test}
+
+    @property
+    def files(self) -> tuple[PreparedFile, ...]:
+        """The files that were read, each once."""
+        return tuple(dict.fromkeys(side.file for side in self.sides.values()))
+
+    def dropped(self) -> Iterator[DroppedRow]:
+        """Every row that is not used, duplicates apart: faults first, then what did not fit."""
+        for file in self.files:
+            for line in file.dropped_lines():
+                yield DroppedRow(line["row_id"], f"{line['reason']}: {line['found']}")
+        for side in (self.train_side, self.validation_side):
+            yield from side.dropped(self.part)
+
+    def dropped_reasons(self) -> dict[str, int]:
+        """How many rows are not used, by reason; numbers that are a row's own are left out."""
+        reasons: Counter[str] = Counter()
+        for file in self.files:
+            reasons.update(dict(file.tally.reasons))
+        for side in (self.train_side, self.validation_side):
+            reasons.update(side.fitted.reasons)
+        return dict(reasons.most_common())
+
+
+def check_data(part: DataPart, task: TaskName, *, tell: Tell) -> tuple[PreparedFile, ...]:
+    """Read and check every row of every file; needs no tokenizer.
+
+    Raises:
+        DataError: with every fault of every file.
+    """
+    return _prepare_files(part, task, None, tell)
+
+
+def prepare_data(
+    part: DataPart, task: TaskName, tokenizer: TokenizerSource, *, tell: Tell
+) -> RunData:
+    """Make rows ready for a run.
+
+    Raises:
+        DataError: with every row at fault, or if nothing is trained.
+    """
+    data = lay_out(part, task, tokenizer, tell=tell)
+    require_trainable(data, tokenizer)
+    return data
+
+
+def lay_out(part: DataPart, task: TaskName, tokenizer: TokenizerSource, *, tell: Tell) -> RunData:
+    """Read, check, render and split; what was made ready before is found in the cache.
+
+    Raises:
+        DataError: with every row that is at fault by itself; rows that do not fit are told by
+            `require_trainable`.
+    """
+    train, *others = _prepare_files(part, task, tokenizer, tell)
+    assert train.judgement.form is not None, "a file without a form is a fault"
+    if isinstance(part.validation, Share):
+        split = split_by_hash(train.store.rows, part.validation.fraction)
+        train_side = _side(train, split.train, part, split.duplicates)
+        validation_side = _side(train, split.validation, part, 0)
+    else:
+        held_out, *others = others
+        train_side, validation_side = _whole_file(train, part), _whole_file(held_out, part)
+    return RunData(
+        part=part,
+        task=task,
+        format=train.judgement.form,
+        counts=_count(train_side, validation_side),
+        train_side=train_side,
+        validation_side=validation_side,
+        test_side=_whole_file(others[0], part) if others else None,
     )
 
 
-def _nothing_to_train(
-    samples: Sequence[Sample], dropped: Iterable[DroppedRow], encoder: TextEncoder, part: DataPart
-) -> Fault:
-    reasons = sorted({row.reason for row in dropped})
+def _whole_file(file: PreparedFile, part: DataPart) -> Side:
+    rows = distinct_rows(file.store.rows)
+    return _side(file, rows, part, len(file.store.rows) - len(rows))
+
+
+def _prepare_files(
+    part: DataPart, task: TaskName, tokenizer: TokenizerSource | None, tell: Tell
+) -> tuple[PreparedFile, ...]:
+    """Prepare every file that the recipe names and raise the faults of all of them together."""
+    given = [part.validation] if isinstance(part.validation, str) else []
+    sources = [part.train, *given, *([part.test] if part.test else [])]
+    share = part.validation.fraction if isinstance(part.validation, Share) else 1.0
+    files: list[PreparedFile] = []
+    missing: list[Fault] = []
+    for source in sources:
+        try:
+            file = prepare_file(
+                source, part, task, tokenizer,
+                keep_below=share if source == part.train else 1.0, tell=tell,
+            )  # fmt: skip
+        except DataError as error:
+            missing += error.faults
+            continue
+        files.append(file)
+    _raise_all(missing, [(file.source, file.tally) for file in files], part)
+    return tuple(files)
+
+
+def _raise_all(missing: list[Fault], tallies: list[tuple[str, Tally]], part: DataPart) -> None:
+    try:
+        raise_tallies(tallies, part.on_bad_row)
+    except DataError as error:
+        raise DataError([*missing, *error.faults], total=len(missing) + error.total) from error
+    if missing:
+        raise DataError(missing)
+
+
+def _side(file: PreparedFile, rows: Indices, part: DataPart, duplicates: int) -> Side:
+    return Side(
+        file=file, rows=rows, fitted=fit_side(file.store, rows, part), duplicates=duplicates
+    )
+
+
+def _count(train: Side, held_out: Side) -> DataCounts:
+    tally = train.file.tally
+    own = DataCounts(
+        rows_read=tally.rows_read,
+        duplicates=train.duplicates,
+        ignored_columns=tuple(tally.ignored.most_common()),
+        notes=tally.notes,
+    )
+    if held_out.file is train.file:
+        return own
+    both = rows_in_both(held_out.file.store.rows[held_out.rows], train.file.store.rows[train.rows])
+    return replace(
+        own,
+        validation_rows_read=held_out.file.tally.rows_read,
+        validation_duplicates=held_out.duplicates,
+        overlap=len(both),
+        notes=own.notes + held_out.file.tally.notes,
+    )
+
+
+def require_trainable(data: RunData, tokenizer: TokenizerSource) -> None:
+    """Raise a DataError with every row that does not fit, or if nothing is trained."""
+    sides = (data.train_side, data.validation_side)
+    faults: list[RowFault] = [fault for side in sides for fault in side.fitted.faults]
+    if faults:
+        total = sum(side.fitted.num_faults for side in sides)
+        raise DataError([fault.to_fault() for fault in faults], total=total)
+    if not len(data.train):
+        raise DataError(_nothing_to_train(data, tokenizer))
+
+
+def _nothing_to_train(data: RunData, tokenizer: TokenizerSource) -> Fault:
+    reasons = sorted({row.reason for row in data.train_side.dropped(data.part)})
+    name = tokenizer.tokenizer.name_or_path.rstrip("/").rsplit("/", 1)[-1]
     return Fault(
         found=(
-            f"0 trainable tokens in {len(samples)} rows, rendered with {encoder.name} "
+            f"0 trainable tokens in {len(data.train_side.rows)} rows, rendered with {name} "
             f"({'; '.join(reasons[:3]) or 'no rows on the training side'})"
         ),
-        where=part.train,
+        where=data.part.train,
         fix="give replies a weight of 1, raise data.max_length, or add rows",
     )

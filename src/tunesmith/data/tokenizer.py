@@ -17,6 +17,7 @@ from typing import Any, Protocol, cast
 
 from tunesmith.core.errors import Fault, ModelError
 from tunesmith.data.special_tokens import set_special_tokens
+from tunesmith.data.word_memory import Places, WordMemory
 
 Offset = tuple[int, int]
 _GENERATION_MARK = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
@@ -86,6 +87,8 @@ class Encoding:
 
     def token_from(self, char: int) -> int:
         """Return the index of the first token that begins at a character or after it."""
+        if isinstance(self.raw, Places):
+            return self.raw.token_from(char)
         if not isinstance(self.raw, list):
             token = self.raw.char_to_token(char)
             if token is not None and self.raw.token_to_chars(token)[0] == char:
@@ -94,6 +97,8 @@ class Encoding:
 
     def span(self, token: int) -> Offset:
         """Return the characters of one token."""
+        if isinstance(self.raw, Places):
+            return self.raw.span(token)
         if isinstance(self.raw, list):
             return self.raw[token]
         return self.raw.token_to_chars(token) or self.raw.offsets[token]
@@ -150,8 +155,15 @@ class TextEncoder:
         # tokenizer.json may carry a cut or a padding that its author used; neither is wanted here.
         self._backend.no_truncation()
         self._backend.no_padding()
+        if self._words is not None:
+            return [Encoding(*self._words.encode(text)) for text in texts]
         encoded = self._backend.encode_batch(list(texts), add_special_tokens=False)
         return [Encoding(one.ids, one) for one in encoded]
+
+    @cached_property
+    def _words(self) -> WordMemory | None:
+        """The faster way to the same tokens, where there is one."""
+        return WordMemory.of(self._backend)
 
     def ids(self, text: str) -> list[int]:
         """Encode one text."""

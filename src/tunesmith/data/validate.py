@@ -47,6 +47,7 @@ class CheckedData:
     format: FormatName | None
     samples: tuple[Sample, ...]
     tally: Tally
+    task: TaskName = "chat"
     on_bad_row: OnBadRow = "error"
 
     @property
@@ -106,7 +107,8 @@ def check_rows(
     checker = RowChecker(judge(head, part, task, file=file), part)
     checked = (checker.check(row) for row in chain(head, remaining))
     samples = tuple(sample for sample in checked if sample is not None)
-    return CheckedData(file, checker.judgement.form, samples, checker.tally, part.on_bad_row)
+    judged = checker.judgement
+    return CheckedData(file, judged.form, samples, checker.tally, judged.task, part.on_bad_row)
 
 
 def raise_faults(checked: Sequence[CheckedData]) -> None:

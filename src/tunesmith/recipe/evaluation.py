@@ -31,6 +31,17 @@ class EvaluationPart(Part):
         BeforeValidator(_as_tuple),
         Field(description="Scores of the answers: exact-match, json-match, token-accuracy."),
     ] = ()
+    rows: Annotated[
+        int,
+        Field(
+            ge=1,
+            description=(
+                "The most held-out rows that are measured, spread evenly over all of them; more "
+                "make a large file's evaluation longer than its training."
+            ),
+        ),
+    ] = 2000
     metric_rows: Annotated[
-        int | None, Field(ge=1, description="How many held-out rows are scored; by default all.")
+        int | None,
+        Field(ge=1, description="How many of those are scored by their answers; by default all."),
     ] = None

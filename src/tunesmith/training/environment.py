@@ -7,7 +7,7 @@ not be the same run, and is refused; another machine or version is only said.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ import torch
 from tunesmith import __version__
 from tunesmith.core import hardware
 from tunesmith.core.errors import Fault, UserError
-from tunesmith.data.render import Example
 from tunesmith.models.prepare import PreparedModel
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
@@ -27,8 +26,7 @@ MUST_STAY = ("data_sha256", "base_sha256s", "dtype", "seed")
 def describe_environment(
     *,
     prepared: PreparedModel,
-    train: Sequence[Example],
-    validation: Sequence[Example],
+    data_sha256: Mapping[str, str],
     dtype: str,
     seed: int,
 ) -> dict[str, Any]:
@@ -47,18 +45,8 @@ def describe_environment(
             "origin": dict(prepared.origin),
         },
         "base_sha256s": dict(prepared.sha256s),
-        "data_sha256": {"train": hash_examples(train), "validation": hash_examples(validation)},
+        "data_sha256": dict(data_sha256),
     }
-
-
-def hash_examples(examples: Sequence[Example]) -> str:
-    """Hash tokens and weights as they are trained, so that template and tokenizer count too."""
-    digest = hashlib.sha256()
-    for example in examples:
-        digest.update(len(example.tokens).to_bytes(8, "little"))
-        digest.update(example.tokens.tobytes())
-        digest.update(example.weights.tobytes())
-    return digest.hexdigest()
 
 
 def hash_file(file: Path) -> str:

@@ -106,17 +106,40 @@ def test_shown_rows_as_json_have_pieces(rows: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.usefixtures("tiny")
-def test_statistics_count_what_a_run_would_see(
-    rows: Path, capsys: pytest.CaptureFixture[str]
+def test_statistics_are_an_x_ray_of_a_run(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["data", "stats", str(rows), "--max-length", "4"]) == 0
+    page = tmp_path / "page.html"
+    assert main(["data", "stats", str(rows), "--max-length", "23", "--html", str(page)]) == 0
     printed = capsys.readouterr().out
-    for words in ("duplicates", "longer than 4", "cutting them loses", "Lengths in tokens", "#"):
+    for words in ("error:", "to do:", "longer than 23", "Lengths in tokens, train", "equal rows"):
         assert words in printed
+    assert "<html" in page.read_text()
+    assert "a?" in page.read_text()
     assert main(["data", "stats", str(rows), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["distinct"]["rows"] == 2
-    assert document["rows"] == 3
+    sides = document["sides"]
+    assert sides["train"]["rows"] + sides["validation"]["rows"] == 2
+    assert sides["train"]["duplicates"] == 1
+
+
+@pytest.mark.usefixtures("tiny")
+def test_rows_in_both_files_are_told(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held_out = tmp_path / "held-out.jsonl"
+    held_out.write_text(row("b?", "no") + row("c?", "maybe"))
+    assert main(["data", "stats", str(rows), "--validation", str(held_out)]) == 0
+    assert "1 of 2 validation rows" in capsys.readouterr().out
+
+
+def test_bad_rows_can_be_left_out(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with rows.open("a") as file:
+        file.write('{"messages": []}\n')
+    assert main(["data", "check", str(rows), "--on-bad-row", "drop"]) == 0
+    printed = capsys.readouterr().out
+    assert "1 rows left out" in printed
+    assert "rows.jsonl:4: empty messages" in printed
 
 
 def test_brackets_open_and_close_once_a_stretch() -> None:

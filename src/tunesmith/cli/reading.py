@@ -1,0 +1,89 @@
+"""How the data commands are told to read a file: the words of a recipe's data part as options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from tunesmith.cli.columns import parse_columns
+from tunesmith.recipe.data import DataPart, FormatWord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How to read the file; the same values as in a recipe's data part."""
+
+    task: Annotated[
+        Literal["chat", "completion", "preference"] | None,
+        Parameter(help="What the rows are for; by default what their form serves."),
+    ] = None
+    format: Annotated[
+        FormatWord, Parameter(help="The form of a row; by default found from the columns.")
+    ] = "auto"
+    columns: Annotated[
+        tuple[str, ...],
+        Parameter(help="An own column name, e.g. prompt=question. May be repeated."),
+    ] = ()
+    system: Annotated[
+        str | None, Parameter(help="A system message for conversations without one.")
+    ] = None
+    train_on: Annotated[
+        Literal["assistant", "last-assistant", "all"],
+        Parameter(help="Which turns are trained; by default the assistant's."),
+    ] = "assistant"
+    max_length: Annotated[
+        int, Parameter(validator=Number(gte=2), help="The most tokens of a row.")
+    ] = 1024
+    overflow: Annotated[
+        Literal["error", "drop", "truncate", "chunk"],
+        Parameter(help="What a run would do with longer rows."),
+    ] = "error"
+    limit: Annotated[
+        int | None, Parameter(validator=Number(gte=1), help="Only the first so many rows.")
+    ] = None
+    on_bad_row: Annotated[
+        Literal["error", "drop"], Parameter(help="Report bad rows as errors, or leave them out.")
+    ] = "error"
+    turn_order: Annotated[
+        Literal["strict", "merge"],
+        Parameter(help="Refuse turns that do not alternate, or join neighbours of one role."),
+    ] = "strict"
+    system_role: Annotated[
+        Literal["keep", "fold", "drop"],
+        Parameter(help="What happens to a system message that the template refuses."),
+    ] = "keep"
+    documents: Annotated[
+        Literal["auto", "line", "block", "file"],
+        Parameter(help="What one row of a text file is."),
+    ] = "auto"
+    rows_at: Annotated[
+        str | None, Parameter(help="Where the list of rows is in a JSON object, e.g. result.rows.")
+    ] = None
+
+    def part(self, file: str, **more: str | None) -> DataPart:
+        """The recipe's part that says the same."""
+        return DataPart.model_validate(
+            {
+                "train": file,
+                "format": self.format,
+                "columns": parse_columns(self.columns),
+                "system": self.system or None,
+                "train_on": self.train_on,
+                "max_length": self.max_length,
+                "overflow": self.overflow,
+                "limit": self.limit,
+                "on_bad_row": self.on_bad_row,
+                "turn_order": self.turn_order,
+                "system_role": self.system_role,
+                "documents": self.documents,
+                "rows_at": self.rows_at,
+                **{key: value for key, value in more.items() if value},
+            }
+        )
+
+
+AS_READ = Reading()
+ReadingOptions = Annotated[Reading, Parameter(name="*")]

@@ -1,0 +1,30 @@
+"""What people are told when something goes wrong that no code foresaw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunesmith.core import hardware
+from tunesmith.core.errors import Fault, RunError, TunesmithError
+from tunesmith.core.run_dir import RunDir, disk_error
+
+
+def as_run_error(error: BaseException, run_dir: RunDir) -> TunesmithError:
+    """What people are told of an error; one that is nobody's fault but ours says so."""
+    if isinstance(error, TunesmithError):
+        return error
+    if isinstance(error, OSError) and error.errno is not None:
+        return disk_error(Path(error.filename or run_dir.path), error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        fault = Fault(
+            found="memory ran out",
+            where=f"{hardware.memory_limit_bytes():,} bytes on this machine",
+            fix="lower training.micro_batch_tokens, then resume",
+        )
+        return RunError(fault, code="out_of_memory")
+    fault = Fault(
+        found=f"a fault in Tunesmith itself: {type(error).__name__}: {error}",
+        where=str(run_dir.log),
+        fix="report it with the log's last lines; `--resume` goes on from the last checkpoint",
+    )
+    return RunError(fault, code="internal")

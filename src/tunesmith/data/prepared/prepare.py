@@ -1,0 +1,229 @@
+"""From what a recipe names to prepared rows in the user's cache, made once.
+
+A second start finds them there: it costs the hash of the files. Small files are prepared in this
+process, larger ones on all cores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import orjson
+
+from tunesmith.core.cache import cache_root, cache_writes, lock
+from tunesmith.data.formats import TaskName
+from tunesmith.data.prepared.block import Job, Prepared, shared_beginning
+from tunesmith.data.prepared.key import KeyParts, key_of, key_parts, what_changed
+from tunesmith.data.prepared.store import Store, StoreWriter, token_type
+from tunesmith.data.prepared.tokenizer_source import TokenizerSource
+from tunesmith.data.prepared.workers import prepare_here, prepare_in_workers
+from tunesmith.data.rows import Chunk, FileOptions, Row, read_chunks, read_rows
+from tunesmith.data.source import DataFile, find_files
+from tunesmith.data.validate import ROWS_TO_JUDGE_BY, Judgement, RowChecker, Tally, judge
+from tunesmith.recipe.data import DataPart
+
+SMALL_BYTES = 8 * 2**20
+MAX_CACHE_BYTES = 20 * 2**30
+_TELL_EVERY_S = 2.0
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedFile:
+    """The rows of one source: the store, what was wrong with its rows, and whether it was there."""
+
+    source: str
+    store: Store
+    tally: Tally
+    judgement: Judgement
+    was_cached: bool
+
+    def dropped_lines(self) -> Iterator[dict[str, Any]]:
+        """The rows that are not used, with reasons, in order."""
+        with (self.store.folder / "dropped.jsonl").open("rb") as file:
+            for line in file:
+                yield orjson.loads(line)
+
+
+def prepare_file(
+    source: str,
+    part: DataPart,
+    task: TaskName | None,
+    tokenizer: TokenizerSource | None,
+    *,
+    keep_below: float = 1.0,
+    tell: Tell,
+) -> PreparedFile:
+    """Read, check and (with a tokenizer) render every row of a source, or find it done.
+
+    Args:
+        source: What `data.train` names.
+        part: How the rows are read.
+        task: What the rows are for; None for whatever their form serves.
+        tokenizer: Whose template and tokens; without one the rows are only checked.
+        keep_below: The share of rows, by hash, whose samples are kept because they may be held out.
+        tell: Is told in one line what takes time.
+
+    Raises:
+        DataError: the source does not exist or cannot be read.
+    """
+    files = find_files(source)
+    if _count_bytes(files) < SMALL_BYTES:
+        keep_below = 1.0
+    parts = key_parts(files, part, task, tokenizer, keep_below=keep_below)
+    folder = prepared_root() / key_of(parts)
+    name = Path(source).name
+    if (folder / "meta.json").is_file():
+        if tokenizer:
+            tell(f"{name}: cache hit, the rows are ready")
+        os.utime(folder)
+        return _open(source, folder, was_cached=True)
+    if tokenizer:
+        tell(f"{name}: cache miss: {what_changed(_parts_before(source, tokenizer), parts)}")
+    with lock(f"prepared-{folder.name}", on_progress=tell):
+        if not (folder / "meta.json").is_file():
+            maker = _Maker(source, files, part, task, tokenizer, keep_below, tell)
+            _build(folder, maker)
+            _remember_parts(source, tokenizer, parts)
+            _make_room(keep=folder)
+    return _open(source, folder, was_cached=False)
+
+
+def prepared_root() -> Path:
+    """Return where prepared rows are kept."""
+    return cache_root() / "prepared"
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the content of one folder."""
+
+    source: str
+    files: Sequence[DataFile]
+    part: DataPart
+    task: TaskName | None
+    tokenizer: TokenizerSource | None
+    keep_below: float
+    tell: Tell
+
+    def fill(self, folder: Path) -> None:
+        options = FileOptions.of(self.part)
+        first_rows = self._first_rows(options)
+        judgement = judge(first_rows, self.part, self.task, file=self.source)
+        checker = RowChecker(judgement, self.part)
+        first = [sample for row in first_rows if (sample := checker.check(row)) is not None]
+        job = Job(
+            judgement=judgement,
+            part=self.part,
+            task=judgement.task,
+            files=tuple(file.shown for file in self.files),
+            tokenizer=self.tokenizer,
+            keep_below=self.keep_below,
+            shared_text=shared_beginning(first),
+        )
+        vocabulary = len(self.tokenizer.tokenizer) if self.tokenizer else 1
+        writer = StoreWriter(folder, token_type(vocabulary))
+        tally = Tally()
+        chunks = read_chunks(self.files, options, self.part.limit)
+        try:
+            with (folder / "dropped.jsonl").open("wb") as dropped:
+                for made in self._told(self._prepare(job, chunks)):
+                    writer.add(made.block)
+                    tally.merge(made.tally)
+                    dropped.write(made.dropped)
+        finally:
+            writer.close()
+        with (folder / "tally.pickle").open("wb") as file:
+            pickle.dump((judgement, tally), file)
+        writer.finish({"source": self.source, "files": list(job.files)})
+
+    def _first_rows(self, options: FileOptions) -> list[Row]:
+        limit = min(self.part.limit or ROWS_TO_JUDGE_BY, ROWS_TO_JUDGE_BY)
+        first = islice(read_rows(self.files, limit, options), limit)
+        return [row for row in first if isinstance(row, Row)]
+
+    def _prepare(self, job: Job, chunks: Iterable[Chunk]) -> Iterator[Prepared]:
+        is_small = _count_bytes(self.files) < SMALL_BYTES
+        return prepare_here(job, chunks) if is_small else prepare_in_workers(job, chunks)
+
+    def _told(self, made: Iterable[Prepared]) -> Iterator[Prepared]:
+        """Say now and then how far it is."""
+        started = last = time.monotonic()
+        num_rows = 0
+        for one in made:
+            num_rows += one.tally.rows_read
+            yield one
+            now = time.monotonic()
+            if now - last >= _TELL_EVERY_S:
+                last = now
+                rate = num_rows / (now - started)
+                self.tell(f"{Path(self.source).name}: {num_rows:,} rows read, {rate:,.0f} a second")
+
+
+def _count_bytes(files: Sequence[DataFile]) -> int:
+    return sum(path.stat().st_size for file in files for path in (file.path, *file.beside))
+
+
+def _open(source: str, folder: Path, *, was_cached: bool) -> PreparedFile:
+    with (folder / "tally.pickle").open("rb") as file:
+        judgement, tally = cast("tuple[Judgement, Tally]", pickle.load(file))
+    return PreparedFile(source, Store.open(folder), tally, judgement, was_cached)
+
+
+def _build(folder: Path, maker: _Maker) -> None:
+    """Fill a folder beside its place; the rename at the end makes it exist."""
+    unfinished = folder.with_name(f".building-{folder.name}")
+    with cache_writes(folder):
+        # The lock is held, so whatever lies here was left by a process that died.
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+    try:
+        with cache_writes(folder):
+            maker.fill(unfinished)
+            shutil.rmtree(folder, ignore_errors=True)
+            unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _parts_file(source: str, tokenizer: TokenizerSource | None) -> Path:
+    what = f"{Path(source).absolute()}\0{tokenizer is not None}"
+    name = hashlib.sha256(what.encode(errors="surrogateescape")).hexdigest()[:32]
+    return prepared_root() / "last" / f"{name}.json"
+
+
+def _parts_before(source: str, tokenizer: TokenizerSource | None) -> KeyParts | None:
+    path = _parts_file(source, tokenizer)
+    return orjson.loads(path.read_bytes()) if path.is_file() else None
+
+
+def _remember_parts(source: str, tokenizer: TokenizerSource | None, parts: KeyParts) -> None:
+    path = _parts_file(source, tokenizer)
+    with cache_writes(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(orjson.dumps(dict(parts)))
+
+
+def _make_room(*, keep: Path) -> None:
+    """Delete the preparations that were used longest ago, beyond the cache's size.
+
+    A process that reads one keeps its memory maps: the files are gone by name only.
+    """
+    folders = [path for path in keep.parent.iterdir() if (path / "meta.json").is_file()]
+    newest_first = sorted(folders, key=lambda path: -path.stat().st_mtime)
+    sizes = [sum(file.stat().st_size for file in path.iterdir()) for path in newest_first]
+    totals = np.cumsum(sizes)
+    for path, total in zip(newest_first, totals, strict=True):
+        if total > MAX_CACHE_BYTES and path != keep:
+            shutil.rmtree(path, ignore_errors=True)

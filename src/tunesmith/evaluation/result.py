@@ -1,0 +1,59 @@
+"""What result.json holds: how a run went, in numbers that a program reads."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from tunesmith.core import hardware
+from tunesmith.core.events import read_events
+from tunesmith.core.run_dir import RunDir, read_json
+from tunesmith.data.pipeline import RunData
+from tunesmith.methods.base import AppliedMethod, count_trainable
+from tunesmith.models.facts import ModelFacts
+from tunesmith.training.checkpoint import Progress
+from tunesmith.training.environment import hash_file
+
+
+def describe_result(
+    run_dir: RunDir,
+    progress: Progress,
+    method: AppliedMethod,
+    facts: ModelFacts,
+    data: RunData,
+    started: float,
+) -> dict[str, Any]:
+    """Return the content of result.json. `seconds` is this process's, from data to report."""
+    sides = read_json(run_dir.evaluation_json) if run_dir.evaluation_json.exists() else {}
+    before, after = sides.get("before") or {}, sides.get("after") or {}
+    steps = [event for event in read_events(run_dir.events_jsonl) if event["type"] == "step"]
+    return {
+        "status": "succeeded",
+        "method": read_json(run_dir.resolved_json)["recipe"]["method"]["type"],
+        "trainable_parameters": count_trainable(method),
+        "total_parameters": facts.parameters,
+        "steps": progress.step,
+        "supervised_tokens": progress.supervised_tokens,
+        "tokens": progress.tokens,
+        "tokens_per_second": progress.tokens / progress.seconds if progress.seconds else None,
+        "training_seconds": progress.seconds,
+        "seconds": time.monotonic() - started,
+        "peak_memory_bytes": hardware.peak_resident_bytes(),
+        "planned_memory_bytes": None,  # there is no planner yet
+        "train_loss": steps[-1]["loss"] if steps else None,
+        "validation_loss_before": before.get("loss"),
+        "validation_loss_after": after.get("loss"),
+        "task_metrics_before": before.get("metrics", {}),
+        "task_metrics_after": after.get("metrics", {}),
+        "rows_used": len(np.unique(data.train.rows)),
+        "rows_dropped": {
+            **({"duplicate": data.counts.duplicates} if data.counts.duplicates else {}),
+            **data.dropped_reasons(),
+        },
+        "artifacts": {
+            file.name: {"bytes": file.stat().st_size, "sha256": hash_file(file)}
+            for file in sorted(run_dir.final.iterdir())
+        },
+    }
