@@ -73,6 +73,17 @@ class RowFault:
         at = self.field if field is None else field
         return replace(self, found=found, expected=expected, fix=fix, reason=reason, field=at)
 
+    def printable(self) -> RowFault:
+        """Return the same fault in texts that any file can hold, whatever the row quoted had."""
+        return replace(
+            self,
+            field=printable(self.field),
+            found=printable(self.found),
+            expected=printable(self.expected),
+            fix=printable(self.fix),
+            corrected=printable(self.corrected),
+        )
+
     def to_fault(self) -> Fault:
         """Return the fault in the three parts that every error of Tunesmith has."""
         return Fault(
@@ -108,6 +119,11 @@ class Chunk(Protocol):
     def rows(self) -> Iterator[Row | RowFault]:
         """Decode and yield the rows, and the faults in their places."""
         ...
+
+
+def printable(text: str) -> str:
+    """Write halves of surrogate pairs as escapes: UTF-8 has no bytes for them."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def place_of(row: Row) -> RowFault:

@@ -12,7 +12,7 @@ from tunesmith.data.formats import FORMATS, Format, FormatName, ReadRow, find_fo
 from tunesmith.data.forms.preference import MARKS
 from tunesmith.data.judgement import Judgement
 from tunesmith.data.repair import excerpt, repair_text, repair_values
-from tunesmith.data.rows import Row, RowFault, place_of
+from tunesmith.data.row import Row, RowFault, place_of, printable
 from tunesmith.data.tally import MAX_KEPT, Tally
 from tunesmith.recipe.data import DataPart
 
@@ -28,7 +28,7 @@ class RowChecker:
         self.tally = Tally()
         self.last_faults: list[RowFault] = []
         if judgement.unsuitable is not None:
-            self.tally.refuse([judgement.unsuitable])
+            self.tally.refuse([judgement.unsuitable.printable()])
         self._form = FORMATS[judgement.form] if judgement.form else None
         self._is_auto = part.format == "auto"
         self._typed = _typed_columns(self._form, judgement)
@@ -102,15 +102,16 @@ class RowChecker:
         )
 
     def _refuse(self, faults: list[RowFault]) -> None:
-        self.last_faults = faults
-        self.tally.refuse(faults)
+        self.last_faults = [fault.printable() for fault in faults]
+        self.tally.refuse(self.last_faults)
 
     def _note(self, row: Row, read: ReadRow, sample: Sample) -> None:
-        self.tally.ignored.update(name for name in row.values if name not in self._used)
+        unread = (name for name in row.values if name not in self._used)
+        self.tally.ignored.update(map(printable, unread))
         if read.unread:
-            self.tally.ignored.update(read.unread)
+            self.tally.ignored.update(map(printable, read.unread))
         for what in {*read.notes, *_notes_on(texts_of(sample))}:
-            self.tally.note(what, row)
+            self.tally.note(printable(what), row)
 
     def _note_types(self, row: Row) -> None:
         for column in self._typed:
