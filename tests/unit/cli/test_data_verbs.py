@@ -115,7 +115,7 @@ def test_statistics_are_an_x_ray_of_a_run(
     for words in ("error:", "to do:", "longer than 23", "Lengths in tokens, train", "equal rows"):
         assert words in printed
     assert "<html" in page.read_text()
-    assert "a?" in page.read_text()
+    assert "The first rows, token by token" in page.read_text()
     assert main(["data", "stats", str(rows), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     sides = document["sides"]
