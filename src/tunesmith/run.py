@@ -154,7 +154,7 @@ def execute(run: Run, stop: StopRequests) -> None:
     tokenizer = source.tokenizer
     data = lay_out(recipe.data, recipe.task.type, source, tell=tell)
     tell_data(run, data)
-    examine_data(run, data, source)
+    examine_data(run, data, source, recipe.model.source)
     plan = plan_training(recipe, data)
     run.total_steps = len(plan)
     dtype = choose_dtype(recipe.model)
@@ -362,13 +362,13 @@ def tell_data(run: Run, data: RunData) -> None:
         events.write("warning", message=warning)
 
 
-def examine_data(run: Run, data: RunData, source: TokenizerSource) -> None:
+def examine_data(run: Run, data: RunData, source: TokenizerSource, model: str) -> None:
     """Look at what would be trained, keep it for people, and stop where it is of no use.
 
     Raises:
         DataError: rows do not fit, or nothing useful would be trained.
     """
-    xray = examine(data, source)
+    xray = examine(data, source, model=model)
     write_json(run.run_dir.path / "xray.json", xray.as_json())
     write_bytes(run.run_dir.path / "xray.html", page_of(xray, data, source).encode())
     require_trainable(data, source)

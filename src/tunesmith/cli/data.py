@@ -135,7 +135,7 @@ def stats(
     part = reading.part(file, validation=validation, test=test)
     task = reading.task or task_of(file, reading)
     data = lay_out(part, task, source, tell=output.note)
-    xray = examine(data, source)
+    xray = examine(data, source, model=model)
     if html is not None:
         write_bytes(html, page_of(xray, data, source).encode())
     if json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 from rich.text import Text
 
@@ -14,7 +15,7 @@ from tunesmith.data.xray.numbers import clusters_text, headline, label_lines, nu
 from tunesmith.data.xray.overlap import Overlap, RowPair
 
 BAR_WIDTH = 40
-MAX_PAIRS = 3
+MAX_PAIRS = 2
 PAIR_CHARS = 100
 STYLES = {"error": "bold red", "warning": "bold yellow"}
 
@@ -25,7 +26,7 @@ def show_xray(xray: XRay) -> None:
     output.say(about(xray))
     show_verdicts(xray.verdicts)
     show_numbers(xray)
-    for name, side in xray.sides.items():
+    for name, side in islice(xray.sides.items(), 1):  # the page has the bars of every side
         if side.lengths:
             show_bars(f"Lengths in tokens, {name}", length_bars(side.lengths, xray.max_length))
         if side.labels:

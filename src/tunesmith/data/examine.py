@@ -30,13 +30,13 @@ ROWS_TO_COMPARE = 20
 SHOWN_ROWS = 10
 
 
-def examine(data: RunData, source: TokenizerSource) -> XRay:
-    """Look at every row that a run would train on or measure with."""
+def examine(data: RunData, source: TokenizerSource, *, model: str = "") -> XRay:
+    """Look at every row that a run would train on or measure with, as the named model sees it."""
     encoder = TextEncoder(source.tokenizer)
     return x_ray(
         {name: _arrays(side) for name, side in data.sides.items()},
         data.part,
-        model=encoder.name,
+        model=model or encoder.name,
         task=data.task,
         form=data.format,
         adds_bos=encoder.automatic_bos is not None,
