@@ -47,7 +47,7 @@ def refused(
                 "set data.system_role: fold to put its text at the start of the first user "
                 "message, or data.system_role: drop to leave it out"
             ),
-            reason="system message refused by the chat template",
+            reason="refused by the chat template",
         )
     return place.saying(
         found=f"the chat template of {encoder.name} does not accept this conversation: {refusal}",

@@ -16,13 +16,9 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, cast
-
-import numpy as np
-import numpy.typing as npt
 
 Offset = tuple[int, int]
 
@@ -43,56 +39,70 @@ _HARMLESS_NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD"}
 _CLASS = re.compile(r"\[(?:\\.|[^\]\\])*\]")
 
 
-@dataclass(frozen=True, slots=True)
-class _Stretch:
-    """Some tokens in a row, and their characters; `offsets` where lengths do not tell them."""
-
-    ids: list[int]
-    chars: int
-    offsets: list[Offset] | None
-
-
 class Places:
-    """The characters that each token of a text came from, worked out when they are asked for."""
+    """The characters that each token of a text came from, worked out where they are asked for.
 
-    def __init__(self, stretches: Sequence[_Stretch], lengths: npt.NDArray[np.int64]) -> None:
-        self._stretches = stretches
+    Every stretch of the text between control tokens has its first character and its first token
+    here: what is asked for lies some tokens behind one of them. The tokens of a stretch of ASCII
+    have their lengths from the vocabulary; those of another have offsets.
+    """
+
+    def __init__(self, ids: list[int], lengths: list[int]) -> None:
+        self._ids = ids
         self._lengths = lengths
+        self._chars: list[int] = []
+        self._tokens: list[int] = []
+        self._offsets: list[list[Offset] | None] = []
+
+    def begin(self, char: int, offsets: list[Offset] | None = None) -> None:
+        """Say that the tokens from here on belong to the text from a character on."""
+        self._chars.append(char)
+        self._tokens.append(len(self._ids))
+        self._offsets.append(offsets)
 
     @property
     def offsets(self) -> list[Offset]:
         """The characters of each token."""
-        return list(zip(self._starts.tolist(), self._ends.tolist(), strict=True))
+        ends = [*self._tokens[1:], len(self._ids)]
+        return [
+            offset
+            for stretch, end in enumerate(ends[: len(self._tokens)])
+            for offset in self._walk(stretch, end - self._tokens[stretch])
+        ]
 
     def token_from(self, char: int) -> int:
         """Return the index of the first token that begins at a character or after it."""
-        return int(np.searchsorted(self._starts, char))
+        stretch = bisect_right(self._chars, char) - 1
+        if stretch < 0:
+            return 0
+        start, token, offsets = self._chars[stretch], self._tokens[stretch], self._offsets[stretch]
+        if offsets is not None:
+            return token + bisect_left(offsets, char - start, key=_start)
+        ids, lengths = self._ids, self._lengths
+        while start < char and token < len(ids):
+            start += lengths[ids[token]]
+            token += 1
+        return token
 
     def span(self, token: int) -> Offset:
         """Return the characters of one token."""
-        return int(self._starts[token]), int(self._ends[token])
+        stretch = bisect_right(self._tokens, token) - 1
+        return self._walk(stretch, token - self._tokens[stretch] + 1)[-1]
 
-    @property
-    def _starts(self) -> npt.NDArray[np.int64]:
-        return self._both[0]
+    def _walk(self, stretch: int, count: int) -> list[Offset]:
+        """Return the characters of the first tokens of a stretch."""
+        char, token, offsets = self._chars[stretch], self._tokens[stretch], self._offsets[stretch]
+        if offsets is not None:
+            return [(char + start, char + end) for start, end in offsets[:count]]
+        walked: list[Offset] = []
+        for id in self._ids[token : token + count]:
+            walked.append((char, char + self._lengths[id]))
+            char = walked[-1][1]
+        return walked
 
-    @property
-    def _ends(self) -> npt.NDArray[np.int64]:
-        return self._both[1]
 
-    @cached_property
-    def _both(self) -> npt.NDArray[np.int64]:
-        parts: list[npt.NDArray[np.int64]] = []
-        base = 0
-        for stretch in self._stretches:
-            if stretch.offsets is None:
-                lengths = self._lengths[np.asarray(stretch.ids, dtype=np.int64)]
-                ends = base + np.cumsum(lengths)
-                parts.append(np.stack([ends - lengths, ends]))
-            else:
-                parts.append(base + np.asarray(stretch.offsets, dtype=np.int64).reshape(-1, 2).T)
-            base += stretch.chars
-        return np.concatenate(parts, axis=1) if parts else np.zeros((2, 0), dtype=np.int64)
+def _start(offset: Offset) -> int:
+    return offset[0]
 
 
 class WordMemory:
@@ -108,10 +118,10 @@ class WordMemory:
         self._added = re.compile(f"({'|'.join(map(re.escape, longest_first))})") if added else None
         self._tokens: dict[str, list[int]] = {}
         self._special = {text: [backend.token_to_id(text)] for text in added}
-        self._others: dict[str, _Stretch] = {}
+        self._others: dict[str, tuple[list[int], list[Offset]]] = {}
         vocabulary = cast("dict[str, int]", backend.get_vocab(with_added_tokens=True))
         # A byte of a word is a character of its piece; an added token's piece is its text.
-        self._lengths = np.zeros(max(vocabulary.values()) + 1, dtype=np.int64)
+        self._lengths = [0] * (max(vocabulary.values()) + 1)
         for piece, token in vocabulary.items():
             self._lengths[token] = len(piece)
 
@@ -128,25 +138,22 @@ class WordMemory:
     def encode(self, text: str) -> tuple[list[int], Places]:
         """Return the text's tokens, and where in it they came from."""
         pieces = self._added.split(text) if self._added else [text]
-        stretches: list[_Stretch] = []
         ids: list[int] = []
-        chars = 0
-        for place, piece in enumerate(pieces):
-            if place % 2:  # what the pattern captured
+        places = Places(ids, self._lengths)
+        char = 0
+        for number, piece in enumerate(pieces):
+            if not piece:
+                continue
+            if number % 2:  # what the pattern captured
+                places.begin(char)
                 ids += self._special[piece]
             elif piece.isascii():
+                places.begin(char)
                 ids += self._encode_ascii(piece)
             else:
-                stretches.append(_Stretch(ids, chars, None))
-                stretches += self._encode_other(piece)
-                ids, chars = [], 0
-                continue
-            chars += len(piece)
-        if not stretches:
-            return ids, Places([_Stretch(ids, chars, None)], self._lengths)
-        stretches.append(_Stretch(ids, chars, None))
-        joined = [token for stretch in stretches for token in stretch.ids]
-        return joined, Places(stretches, self._lengths)
+                self._encode_other(piece, char, ids, places)
+            char += len(piece)
+        return ids, places
 
     def _encode_ascii(self, text: str) -> list[int]:
         words = [text]
@@ -165,31 +172,32 @@ class WordMemory:
             self._tokens[word] = ids
         return ids
 
-    def _encode_other(self, text: str) -> list[_Stretch]:
+    def _encode_other(self, text: str, char: int, ids: list[int], places: Places) -> None:
         """Encode a text with other characters, cut where that changes nothing."""
-        if not self._may_cut:
-            return [self._ask(text)]
-        stretches: list[_Stretch] = []
         ascii_text = ""
-        for piece in _CUT.split(text):
+        for piece in _CUT.split(text) if self._may_cut else [text]:
             if piece.isascii():
                 ascii_text += piece
                 continue
             if ascii_text:
-                ids = self._encode_ascii(ascii_text)
-                stretches.append(_Stretch(ids, len(ascii_text), None))
+                places.begin(char)
+                ids += self._encode_ascii(ascii_text)
+                char += len(ascii_text)
                 ascii_text = ""
-            stretches.append(self._others.get(piece) or self._ask(piece))
+            tokens, offsets = self._others.get(piece) or self._ask(piece)
+            places.begin(char, offsets)
+            ids += tokens
+            char += len(piece)
         if ascii_text:
-            stretches.append(_Stretch(self._encode_ascii(ascii_text), len(ascii_text), None))
-        return stretches
+            places.begin(char)
+            ids += self._encode_ascii(ascii_text)
 
-    def _ask(self, text: str) -> _Stretch:
+    def _ask(self, text: str) -> tuple[list[int], list[Offset]]:
         encoding = self._backend.encode(text, add_special_tokens=False)
-        stretch = _Stretch(encoding.ids, len(text), encoding.offsets)
+        asked = (cast("list[int]", encoding.ids), cast("list[Offset]", encoding.offsets))
         if len(text) <= _MAX_WORD_CHARS and len(self._others) < _MAX_WORDS:
-            self._others[text] = stretch
-        return stretch
+            self._others[text] = asked
+        return asked
 
 
 def _word_patterns(document: Mapping[str, Any]) -> list[re.Pattern[str]] | None:
