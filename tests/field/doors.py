@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes.tiny import make_tokenizer
 from tunesmith.cli.main import main
-from tunesmith.data.conversation import Conversation, Sample
+from tunesmith.data.conversation import Conversation, Message, Sample
 from tunesmith.data.example import Example
 from tunesmith.data.formats import TaskName
 from tunesmith.data.pipeline import RunData, lay_out
@@ -97,8 +97,13 @@ def trained(example: Example, tokenizer: TokenizerSource) -> str:
 
 def said_in(sample: Sample) -> list[tuple[str, str]]:
     """Return who says what in a conversation."""
+    return [(message.role, message.content) for message in messages_of(sample)]
+
+
+def messages_of(sample: Sample) -> tuple[Message, ...]:
+    """Return the turns of a conversation."""
     assert isinstance(sample, Conversation), sample
-    return [(message.role, message.content) for message in sample.messages]
+    return sample.messages
 
 
 def user(content: Any) -> dict[str, Any]:
