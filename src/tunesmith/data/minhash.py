@@ -40,7 +40,10 @@ def signatures(texts: Sequence[str]) -> Signatures:
     contents = [_normalised(text) for text in texts]
     found = np.full((len(contents), NUM_HASHES), NO_TEXT, dtype=np.uint32)
     for start, end in _groups(contents):
-        _sign(contents[start:end], found[start:end])
+        if end - start == 1:
+            _sign_in_pieces(contents[start], found[start:end])
+        else:
+            _sign(contents[start:end], found[start:end])
     return found
 
 
@@ -52,7 +55,7 @@ def _normalised(text: str) -> bytes:
 
 
 def _groups(contents: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """Cut rows into runs of a few ten thousand bytes; a longer row is a run of its own."""
+    """Cut rows into runs of a few ten thousand bytes; a longer row is a run alone."""
     start = size = 0
     for index, content in enumerate(contents):
         if size and size + len(content) > _GROUP_BYTES:
@@ -61,6 +64,14 @@ def _groups(contents: Sequence[bytes]) -> Iterator[tuple[int, int]]:
         size += max(len(content), SHINGLE_BYTES)
     if start < len(contents):
         yield start, len(contents)
+
+
+def _sign_in_pieces(content: bytes, found: Signatures) -> None:
+    """Fill in one row's signature: the least of those of pieces that have all its windows."""
+    piece = np.full_like(found, NO_TEXT)
+    for start in range(0, max(1, len(content) - SHINGLE_BYTES + 1), _GROUP_BYTES):
+        _sign([content[start : start + _GROUP_BYTES + SHINGLE_BYTES - 1]], piece)
+        np.minimum(found, piece, out=found)
 
 
 def _sign(contents: Sequence[bytes], found: Signatures) -> None:

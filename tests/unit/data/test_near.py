@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from tunesmith.data import minhash
 from tunesmith.data.minhash import (
     NUM_HASHES,
     SHINGLE_BYTES,
@@ -123,6 +124,17 @@ def test_rows_without_text_are_near_to_nothing() -> None:
     signed = signatures(["", " ", "\n\t"])
     assert near_pairs(signed).rows == 0
     assert near_pairs_between(signed, signed).rows == 0
+
+
+@pytest.mark.parametrize("num_words", [20, 38, 39, 40, 200])
+def test_a_long_row_is_signed_piece_by_piece_as_it_would_be_at_once(
+    monkeypatch: pytest.MonkeyPatch, num_words: int
+) -> None:
+    texts = [sentence(1, words=num_words), sentence(2, words=num_words) + "!"]
+    at_once = signatures(texts)
+    for size in range(60, 68):
+        monkeypatch.setattr(minhash, "_GROUP_BYTES", size)
+        assert np.array_equal(signatures(texts), at_once)
 
 
 def test_a_lone_surrogate_is_no_reason_to_stop() -> None:
