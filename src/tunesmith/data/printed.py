@@ -75,8 +75,9 @@ def _thinking(message: Message) -> str:
 def _unprinted_message(given: Given, place: int, reply: Reply | None) -> Unprinted | None:
     message, text = given.messages[place], given.chat.text
     if message.content and not _is_in(message.content, text, reply):
-        other = replace(message, content="b" if message.content.strip() == "a" else "a")
-        if message.content.strip() and not _matters(given, place, other):
+        # What is printed of it may happen to be one of two texts, but not both.
+        others = (replace(message, content=other) for other in ("a", "b"))
+        if message.content.strip() and not any(_matters(given, place, one) for one in others):
             return _lost_message(given, place)
     for number, call in enumerate(message.tool_calls):
         # The name alone may stand in the list of tools.

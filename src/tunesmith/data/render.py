@@ -43,7 +43,7 @@ from tunesmith.data.script import (
     to_scripts,
     with_system,
 )
-from tunesmith.data.template import render_prompt
+from tunesmith.data.template import render_chat, render_prompt
 from tunesmith.data.tokenizer import Encoding, TemplateRefusalError, TextEncoder, Tokenizer
 from tunesmith.recipe.data import DataPart
 
@@ -242,4 +242,18 @@ def _prompt_of_chat(
     given = with_system(messages, part.system)
     last = replies_of(given)[-1]
     tokens = chat_prompt(given[:last], encoder.tokenizer, tools=tools, system_role=part.system_role)
-    return Prompt(tokens, given[last].content)
+    if not given[last].tool_calls:
+        return Prompt(tokens, given[last].content)
+    settled = settle_system(given[: last + 1], encoder, part.system_role)
+    return Prompt(tokens, _printed_reply(settled, tools, encoder))
+
+
+def _printed_reply(
+    messages: Sequence[Message], tools: tuple[str, ...], encoder: TextEncoder
+) -> str:
+    """Return the last message as the template prints it: the text of a call is the template's."""
+    chat = render_chat(messages, (len(messages) - 1,), encoder, tools)
+    (reply,) = chat.replies
+    text = chat.text[reply.start : reply.end]
+    closing = encoder.closing_of(text)
+    return text[: closing[0]] if closing else text

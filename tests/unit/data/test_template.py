@@ -208,6 +208,13 @@ def test_serving_a_conversation_with_tools_equals_training(tmp_path: Path) -> No
     assert (asked.tokens, asked.reference) == (served, "Warm.")
 
 
+def test_the_reference_of_a_reply_that_calls_a_tool_is_the_printed_call(tmp_path: Path) -> None:
+    encoder = stand_in(tmp_path, "qwen-2.5")
+    sample = Conversation(messages=WITH_TOOLS[:2], tools=(WEATHER,))
+    asked = prompt_tokens(sample, encoder.tokenizer, DataPart(train="d"), "chat")
+    assert asked.reference == CALL_TEXT
+
+
 def test_a_template_that_prints_no_tool_calls_is_an_error(tmp_path: Path) -> None:
     fault = fault_of(stand_in(tmp_path, "chatml"), *WITH_TOOLS)
     assert "does not print tool calls (here of get_weather)" in fault.found
@@ -253,6 +260,14 @@ def test_a_message_that_is_printed_in_another_way_is_not_missed(tmp_path: Path) 
     encoder = own(tmp_path, as_json)
     (example,) = examples_of(encoder, Message("user", 'a "b"\n'), ASKED[1])
     assert trained(example, encoder) == '"Bok"<|im_end|>'
+
+
+def test_a_reply_of_which_only_a_part_is_printed_is_not_missed(tmp_path: Path) -> None:
+    encoder = stand_in(tmp_path, "deepseek")
+    for said in ("a", "b"):  # whatever the template is tried with
+        reply = Message("assistant", f"<think>Short.</think>{said}")
+        (example,) = examples_of(encoder, ASKED[0], reply)
+        assert trained(example, encoder).startswith(said)
 
 
 def test_white_space_alone_is_nothing_to_miss(tmp_path: Path) -> None:
