@@ -89,7 +89,7 @@ def test_what_came_out_can_be_talked_to(finished: Path) -> None:
     [
         ({"model": "smollm2-135m-instrcut"}, "smollm2-135m-instruct"),
         ({"data": {"train": "no-such.jsonl"}}, "no-such.jsonl"),
-        ({"data": {"train": "."}}, "directory"),
+        ({"data": {"train": "."}}, "no known kind"),
         ({"trainings": {"epocs": 1}, "method": {"type": "lora", "rnak": 2}}, "rank"),
         ({"method": {"targets": ["q_proy"]}}, "q_proj, k_proj, v_proj"),
         ({"training": {"warmup": 50, "max_steps": 6}}, "50 steps in a run of 6"),

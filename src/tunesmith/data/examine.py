@@ -85,6 +85,7 @@ def _arrays(side: Side) -> SideArrays:
         supervised=about["supervised"],
         used_lengths=used_lengths,
         used_supervised=used_supervised,
+        num_used=len(used),
         num_bos=about["num_bos"],
         has_end=(about["flags"] & HAS_END) > 0,
         control_text=(about["flags"] & CONTROL_TEXT) > 0,

@@ -17,12 +17,13 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 Offset = tuple[int, int]
 
 _MAX_WORDS = 200_000
+_LONG_CHARS = 2**18
 _MAX_WORD_CHARS = 64
 _SPACE = r" \t\n\x0b\x0c\r"
 # The pattern that the ByteLevel pre-tokenizer brings itself (GPT-2's), and those of Llama 3 and of
@@ -156,15 +157,25 @@ class WordMemory:
         return ids, places
 
     def _encode_ascii(self, text: str) -> list[int]:
-        words = [text]
-        for pattern in self._patterns:
-            words = [word for part in words for word in pattern.findall(part)]
         known = self._tokens
         ids: list[int] = []
-        for word in words:
+        for word in self._words(text) if len(text) < _LONG_CHARS else self._words_in_turn(text):
             tokens = known.get(word)
             ids += self._look_up(word) if tokens is None else tokens
         return ids
+
+    def _words(self, text: str) -> list[str]:
+        words = [text]
+        for pattern in self._patterns:
+            words = [word for part in words for word in pattern.findall(part)]
+        return words
+
+    def _words_in_turn(self, text: str) -> Iterator[str]:
+        """Yield the words of a text so long that a list of them would take much memory."""
+        words: Iterator[str] = iter([text])
+        for pattern in self._patterns:
+            words = _cut(words, pattern)
+        return words
 
     def _look_up(self, word: str) -> list[int]:
         ids = cast("list[int]", self._backend.encode(word, add_special_tokens=False).ids)
@@ -198,6 +209,10 @@ class WordMemory:
         if len(text) <= _MAX_WORD_CHARS and len(self._others) < _MAX_WORDS:
             self._others[text] = asked
         return asked
+
+
+def _cut(texts: Iterator[str], pattern: re.Pattern[str]) -> Iterator[str]:
+    return (found[0] for text in texts for found in pattern.finditer(text))
 
 
 def _word_patterns(document: Mapping[str, Any]) -> list[re.Pattern[str]] | None:

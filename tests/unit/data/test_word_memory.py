@@ -110,6 +110,15 @@ def test_the_fake_tokenizer_is_read_so(tmp_path: Path) -> None:
     assert words.encode(text)[0] == tokenizer.encode(text, add_special_tokens=False).ids
 
 
+def test_a_very_long_text_has_the_same_tokens() -> None:
+    tokenizer = train(SPLITTERS["smollm"])
+    words = WordMemory.of(tokenizer)
+    assert words is not None
+    text = (ENGLISH.encode("ascii", "ignore").decode() + " ") * 6
+    assert len(text) > 2**18
+    assert words.encode(text)[0] == tokenizer.encode(text, add_special_tokens=False).ids
+
+
 def test_places_are_found_by_character() -> None:
     tokenizer = train(SPLITTERS["gpt-2"])
     words = WordMemory.of(tokenizer)

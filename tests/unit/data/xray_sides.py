@@ -29,6 +29,7 @@ def side(lengths: list[int], **given: Any) -> SideArrays:
     }
     values.setdefault("used_lengths", values["lengths"])
     values.setdefault("used_supervised", values["supervised"])
+    values.setdefault("num_used", int(np.count_nonzero(values["used_lengths"])))
     return SideArrays(**values)
 
 

@@ -91,7 +91,8 @@ def prepare_file(
         return _open(source, folder, was_cached=True)
     if tokenizer:
         tell(f"{name}: cache miss: {what_changed(_parts_before(source, tokenizer), parts)}")
-    with lock(f"prepared-{folder.name}", on_progress=tell):
+    # A lock for several keys, so that their files do not become many.
+    with lock(f"prepared-{folder.name[:2]}", on_progress=tell):
         if not (folder / "meta.json").is_file():
             maker = _Maker(source, files, part, task, tokenizer, keep_below, tell)
             _build(folder, maker)

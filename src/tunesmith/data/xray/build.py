@@ -29,7 +29,8 @@ class SideArrays:
 
     An example: `example_row` (its row, counted from 0 in this side), `lengths` and `supervised`
     (of the whole example), `used_lengths` and `used_supervised` (what the length limit leaves of
-    it, 0 where it is not used), `num_bos` (begin tokens in a row at its beginning), `has_end`,
+    it, 0 where it is not used; `num_used` examples are used, which are more than there are where
+    texts are cut up), `num_bos` (begin tokens in a row at its beginning), `has_end`,
     `control_text`.
 
     A row: `contents` (a hash of its texts), `signatures`, `label_codes` (an index of
@@ -42,6 +43,7 @@ class SideArrays:
     supervised: Counts
     used_lengths: Counts
     used_supervised: Counts
+    num_used: int
     num_bos: Counts
     has_end: Flags
     control_text: Flags
@@ -129,6 +131,7 @@ def _describe(
     return SideXRay(
         rows=arrays.num_rows,
         examples=len(arrays.lengths),
+        used_examples=arrays.num_used,
         duplicates=arrays.duplicates,
         tokens=int(arrays.lengths.sum()),
         supervised_tokens=int(arrays.supervised.sum()),

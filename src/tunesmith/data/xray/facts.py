@@ -55,6 +55,7 @@ class SideXRay:
 
     rows: int
     examples: int
+    used_examples: int
     duplicates: int
     tokens: int
     supervised_tokens: int

@@ -65,6 +65,7 @@ def _lines(xray: XRay) -> Iterator[tuple[str, Callable[[SideXRay], str], bool]]:
     yield "lengths", _lengths, True
     yield f"longer than {xray.max_length:,}", lambda side: f"{side.rows_too_long:,}", True
     yield "  of them cut", lambda side: f"{side.rows_cut:,}", False
+    yield "  pieces that texts are cut into", _pieces, False
     yield "  of them left out", lambda side: f"{side.rows_left_out:,}", False
     yield "  trained tokens lost", _lost, False
     yield "nothing to train", lambda side: f"{side.rows_unsupervised:,}", False
@@ -77,6 +78,12 @@ def _lines(xray: XRay) -> Iterator[tuple[str, Callable[[SideXRay], str], bool]]:
 
 def _examples(side: SideXRay) -> str:
     return f"{side.examples:,}" if side.examples != side.rows else ""
+
+
+def _pieces(side: SideXRay) -> str:
+    """Say how many examples remain where cutting makes more of them."""
+    is_cut_up = side.used_examples > side.examples - side.rows_unsupervised
+    return f"{side.used_examples:,} examples" if is_cut_up else ""
 
 
 def _trained(side: SideXRay) -> str:
