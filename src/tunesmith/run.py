@@ -158,7 +158,7 @@ def execute(run: Run, stop: StopRequests) -> None:
     plan = plan_training(recipe, data)
     run.total_steps = len(plan)
     dtype = choose_dtype(recipe.model)
-    keep_environment(run, prepared, data, dtype, part.seed)
+    keep_environment(run, prepared, data, tokenizer, dtype, part.seed)
 
     model = load_model(prepared.folder, dtype)
     method = apply_method(model, recipe.method, seed=part.seed)
@@ -321,7 +321,12 @@ def is_due(step: int, every: int | None, last: int | None) -> bool:
 
 
 def keep_environment(
-    run: Run, prepared: PreparedModel, data: RunData, dtype: str, seed: int
+    run: Run,
+    prepared: PreparedModel,
+    data: RunData,
+    tokenizer: Tokenizer,
+    dtype: str,
+    seed: int,
 ) -> None:
     """Write environment.json; a resumed run compares with what was written first."""
     now = describe_environment(
@@ -329,6 +334,11 @@ def keep_environment(
         data_sha256={
             "train": data.train.fingerprint(),
             "validation": data.validation.fingerprint(),
+        },
+        special_tokens={
+            "bos": tokenizer.bos_token_id,
+            "eos": tokenizer.eos_token_id,
+            "pad": tokenizer.pad_token_id,
         },
         dtype=dtype,
         seed=seed,

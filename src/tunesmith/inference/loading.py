@@ -8,7 +8,7 @@ anything else                   a model: a catalogue name, a folder, a GGUF file
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,6 +91,8 @@ def _load_adapter(what: str, path: Path) -> Loaded:
     config, _ = read_adapter(path)
     loaded = _load_model(what, ModelPart(source=config.base))
     load_adapter(loaded.model, path)
+    if (path / "tokenizer.json").is_file():  # it may have special tokens of its own
+        return replace(loaded, tokenizer=load_tokenizer(path))
     return loaded
 
 

@@ -27,6 +27,7 @@ def describe_environment(
     *,
     prepared: PreparedModel,
     data_sha256: Mapping[str, str],
+    special_tokens: Mapping[str, int | None],
     dtype: str,
     seed: int,
 ) -> dict[str, Any]:
@@ -43,6 +44,7 @@ def describe_environment(
             "name": prepared.name,
             "folder": str(prepared.folder),
             "origin": dict(prepared.origin),
+            "special_tokens": dict(special_tokens),
         },
         "base_sha256s": dict(prepared.sha256s),
         "data_sha256": dict(data_sha256),
