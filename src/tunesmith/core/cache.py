@@ -88,3 +88,22 @@ def _not_writable(reason: str | None, where: str) -> MachineError:
     )
     found = f"the cache cannot be written: {reason}"
     return MachineError(Fault(found=found, where=where, fix=fix), code="cache_not_writable")
+
+
+def fill_beside(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Fill an entry's folder beside its place; the rename at the end makes it exist.
+
+    The caller holds the entry's lock.
+    """
+    unfinished = folder.with_name(f".building-{folder.name}")
+    with cache_writes(folder):
+        # Whatever lies here was left by a process that died.
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+    try:
+        with cache_writes(folder):
+            fill(unfinished)
+            shutil.rmtree(folder, ignore_errors=True)
+            unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

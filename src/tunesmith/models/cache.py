@@ -14,13 +14,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunesmith.core.cache import cache_root, cache_writes, lock
+from tunesmith.core.cache import cache_root, fill_beside, lock
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ def obtain_entry(
         if fault is not None:
             if folder.exists():
                 on_progress(f"the cached model is broken ({fault}); building it again")
-            _build(folder, build)
+            fill_beside(folder, lambda beside: _write_manifest(beside, build(beside)))
     return _read_entry(folder)
 
 
@@ -91,23 +90,6 @@ def file_sha256(path: Path) -> str:
     """The sha256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _build(folder: Path, build: Callable[[Path], Mapping[str, Any]]) -> None:
-    """Builds an entry beside its place; the rename at the end makes it exist."""
-    unfinished = folder.with_name(f".building-{folder.name}")
-    with cache_writes(folder):
-        # The lock is ours, so whatever lies here was left by a process that died.
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-    try:
-        with cache_writes(folder):
-            origin = build(unfinished)
-            _write_manifest(unfinished, origin)
-            shutil.rmtree(folder, ignore_errors=True)
-            unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _write_manifest(folder: Path, origin: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from tunesmith.data.beginning import common_beginning
         ([], ""),
         (["elm"], "elm"),
         (["elm tree", "elm", "elm hut"], "elm"),
-        (["abc", "abd", "ab"], "ab"),
+        (["oak", "oar", "oa"], "oa"),
         (["x", "y"], ""),
         (["", "y"], ""),
     ],

@@ -369,7 +369,7 @@ def test_likely_columns_are_proposed(tmp_path: Path) -> None:
 
 def test_checking_imports_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys; import tunesmith.data.validate, tunesmith.data.split, tunesmith.data.pack, "
+        "import sys; import tunesmith.data.validate, tunesmith.data.row_hash, tunesmith.data.pack, "
         "tunesmith.data.xray.build, tunesmith.data.pipeline; "
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )

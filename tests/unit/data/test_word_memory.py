@@ -123,7 +123,7 @@ def test_places_are_found_by_character() -> None:
     tokenizer = train(SPLITTERS["gpt-2"])
     words = WordMemory.of(tokenizer)
     assert words is not None
-    text = "the caf\u00e9s of <|im_end|>the \u6771 \U0001f642!"
+    text = "the \u00e9tudes of <|im_end|>the \u6771 \U0001f642!"
     _, places = words.encode(text)
     offsets = tokenizer.encode(text, add_special_tokens=False).offsets
     for char in range(len(text) + 2):

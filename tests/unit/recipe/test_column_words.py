@@ -49,7 +49,7 @@ def test_one_column_given_under_two_words_is_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_column_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="did you mean label"):
-        recipe(tmp_path, "{lable: a}")
+        recipe(tmp_path, "{labell: a}")
 
 
 def test_a_key_outside_the_columns_is_sent_there(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ from tunesmith.data.prepared.store import (
 )
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.data.render import Example, render_all
+from tunesmith.data.row_hash import content_hash, whole_hash
 from tunesmith.data.rows import Chunk, Row, RowFault
-from tunesmith.data.split import content_hash, whole_hash
 from tunesmith.data.tokenizer import TextEncoder
 from tunesmith.data.validate import Judgement, RowChecker, Tally
 from tunesmith.recipe.data import DataPart

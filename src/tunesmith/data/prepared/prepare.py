@@ -20,7 +20,7 @@ from typing import Any, cast
 import numpy as np
 import orjson
 
-from tunesmith.core.cache import cache_root, cache_writes, lock
+from tunesmith.core.cache import cache_root, cache_writes, fill_beside, lock
 from tunesmith.data.formats import TaskName
 from tunesmith.data.prepared.block import Job, Prepared, shared_beginning
 from tunesmith.data.prepared.key import KeyParts, key_of, key_parts, what_changed
@@ -95,7 +95,7 @@ def prepare_file(
     with lock(f"prepared-{folder.name[:2]}", on_progress=tell):
         if not (folder / "meta.json").is_file():
             maker = _Maker(source, files, part, task, tokenizer, keep_below, tell)
-            _build(folder, maker)
+            fill_beside(folder, maker.fill)
             _remember_parts(source, tokenizer, parts)
             _make_room(keep=folder)
     return _open(source, folder, was_cached=False)
@@ -180,22 +180,6 @@ def _open(source: str, folder: Path, *, was_cached: bool) -> PreparedFile:
     with (folder / "tally.pickle").open("rb") as file:
         judgement, tally = cast("tuple[Judgement, Tally]", pickle.load(file))
     return PreparedFile(source, Store.open(folder), tally, judgement, was_cached)
-
-
-def _build(folder: Path, maker: _Maker) -> None:
-    """Fill a folder beside its place; the rename at the end makes it exist."""
-    unfinished = folder.with_name(f".building-{folder.name}")
-    with cache_writes(folder):
-        # The lock is held, so whatever lies here was left by a process that died.
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-    try:
-        with cache_writes(folder):
-            maker.fill(unfinished)
-            shutil.rmtree(folder, ignore_errors=True)
-            unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _parts_file(source: str, tokenizer: TokenizerSource | None) -> Path:

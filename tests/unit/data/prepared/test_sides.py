@@ -34,6 +34,14 @@ def test_a_rows_side_depends_on_its_texts_alone() -> None:
     assert set(shuffled[again.validation]) == set(sides.validation)
 
 
+def test_rows_that_are_added_later_move_no_other_row() -> None:
+    generator = np.random.default_rng(1)
+    hashes = [(int(one), 0) for one in generator.integers(0, 2**63, 300, dtype=np.uint64) * 2]
+    few, many = split_by_hash(rows_of(*hashes[:100]), 0.2), split_by_hash(rows_of(*hashes), 0.2)
+    assert set(few.validation) <= set(many.validation)
+    assert not set(few.train) & set(many.validation)
+
+
 @pytest.mark.parametrize("share", [0.0001, 0.9999])
 def test_neither_side_stays_empty(share: float) -> None:
     sides = split_by_hash(rows_of((2**62, 0), (2**63, 0), (2**61, 0)), share)
