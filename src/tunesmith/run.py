@@ -379,8 +379,8 @@ def examine_data(run: Run, data: RunData, source: TokenizerSource, model: str) -
         DataError: rows do not fit, or nothing useful would be trained.
     """
     xray = examine(data, source, model=model)
-    write_json(run.run_dir.path / "xray.json", xray.as_json())
-    write_bytes(run.run_dir.path / "xray.html", page_of(xray, data, source).encode())
+    write_json(run.run_dir.xray_json, xray.as_json())
+    write_bytes(run.run_dir.xray_html, page_of(xray, data, source).encode())
     require_trainable(data, source)
     require_useful(xray, data)
     for verdict in xray.verdicts:

@@ -41,12 +41,12 @@ def make_rows(file: Path, num_rows: int) -> Path:
     return file
 
 
-def make_run(folder: Path, model: Path, data: Path, **parts: dict[str, Any]) -> RunDir:
+def make_run(folder: Path, model: Path, rows: Path, **parts: Any) -> RunDir:
     """Make a run folder that is ready to be carried out."""
     recipe: dict[str, Any] = {
         "model": str(model),
         "task": "chat",
-        "data": {"train": str(data), "validation": "20%"},
+        "data": {"train": str(rows), "validation": "20%"},
         "method": {"type": "lora", "rank": 4, "dropout": 0.1},
         "training": {
             "epochs": 3,

@@ -64,6 +64,8 @@ def show_summary(run_dir: RunDir) -> None:
     for report in (run_dir.report_html, run_dir.report_md):
         if report.exists():
             output.say(f"report      {shown_path(report)}")
+    if run_dir.xray_html.exists():
+        output.say(f"the data    {shown_path(run_dir.xray_html)}")
 
 
 def show_next(run_dir: RunDir) -> None:

@@ -75,6 +75,16 @@ class RunDir:
         return self.path / "resolved.json"
 
     @property
+    def xray_json(self) -> Path:
+        """What would be trained, in numbers, looked at before the first step."""
+        return self.path / "xray.json"
+
+    @property
+    def xray_html(self) -> Path:
+        """The same as a page, with the first rows token by token."""
+        return self.path / "xray.html"
+
+    @property
     def environment_json(self) -> Path:
         """Versions, device, seeds, hashes of data and base model."""
         return self.path / "environment.json"
