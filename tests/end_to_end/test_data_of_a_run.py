@@ -127,6 +127,6 @@ def test_a_file_of_several_megabytes_is_prepared_by_workers(tmp_path: Path) -> N
         raise
     (told,) = [message for message in messages_of(run_dir) if message.startswith("data: ")]
     trained, held_out = (
-        int(word.replace(",", "")) for word in re.findall(r"[\d,]+(?= )", told)[:2]
+        int(word.replace(",", "")) for word in re.findall(r"\d[\d,]*(?= )", told)[:2]
     )
     assert trained + held_out == 20_000
