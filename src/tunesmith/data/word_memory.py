@@ -17,27 +17,23 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
+
+from tunesmith.data.word_patterns import (
+    CUT,
+    LETTERS,
+    added_texts,
+    characters_without_token,
+    may_cut,
+    word_patterns,
+)
 
 Offset = tuple[int, int]
 
 _MAX_WORDS = 200_000
 _LONG_CHARS = 2**18
 _MAX_WORD_CHARS = 64
-_SPACE = r" \t\n\x0b\x0c\r"
-# The pattern that the ByteLevel pre-tokenizer brings itself (GPT-2's), and those of Llama 3 and of
-# Qwen 2: of these it is known that they do not reach over _CUT.
-_BYTE_LEVEL = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_LLAMA_3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
-    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_QWEN_2 = _LLAMA_3.replace("{1,3}", "")
-_CUT = re.compile(r"(?<=[!-~])(?= [A-Za-z])")
-# Normal forms that change no ASCII text, and nothing over a cut.
-_HARMLESS_NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD"}
-_CLASS = re.compile(r"\[(?:\\.|[^\]\\])*\]")
 
 
 class Places:
@@ -113,6 +109,7 @@ class WordMemory:
         self, backend: Any, words: Sequence[re.Pattern[str]], added: list[str], *, may_cut: bool
     ) -> None:
         self._backend = backend
+        self._model = backend.model
         self._patterns = words
         self._may_cut = may_cut
         longest_first = sorted(added, key=len, reverse=True)
@@ -121,6 +118,7 @@ class WordMemory:
         self._special = {text: [backend.token_to_id(text)] for text in added}
         self._others: dict[str, tuple[list[int], list[Offset]]] = {}
         vocabulary = cast("dict[str, int]", backend.get_vocab(with_added_tokens=True))
+        self._gaps = characters_without_token(vocabulary)
         # A byte of a word is a character of its piece; an added token's piece is its text.
         self._lengths = [0] * (max(vocabulary.values()) + 1)
         for piece, token in vocabulary.items():
@@ -130,11 +128,11 @@ class WordMemory:
     def of(backend: Any) -> WordMemory | None:
         """Return the memory of a tokenizer of the tokenizers library, or None."""
         document = json.loads(backend.to_str())
-        patterns = _word_patterns(document)
-        added = _added_texts(document)
+        patterns = word_patterns(document)
+        added = added_texts(document)
         if patterns is None or added is None:
             return None
-        return WordMemory(backend, patterns, added, may_cut=_may_cut(document))
+        return WordMemory(backend, patterns, added, may_cut=may_cut(document))
 
     def encode(self, text: str) -> tuple[list[int], Places]:
         """Return the text's tokens, and where in it they came from."""
@@ -148,13 +146,17 @@ class WordMemory:
             if number % 2:  # what the pattern captured
                 places.begin(char)
                 ids += self._special[piece]
-            elif piece.isascii():
+            elif self._is_spelled(piece):
                 places.begin(char)
                 ids += self._encode_ascii(piece)
             else:
                 self._encode_other(piece, char, ids, places)
             char += len(piece)
         return ids, places
+
+    def _is_spelled(self, text: str) -> bool:
+        """Say whether it is all ASCII, and no character is left out for want of a token."""
+        return text.isascii() and not any(gap in text for gap in self._gaps)
 
     def _encode_ascii(self, text: str) -> list[int]:
         known = self._tokens
@@ -178,7 +180,9 @@ class WordMemory:
         return words
 
     def _look_up(self, word: str) -> list[int]:
-        ids = cast("list[int]", self._backend.encode(word, add_special_tokens=False).ids)
+        # The model itself is asked: cut once more, a word alone might become several.
+        tokens: list[Any] = self._model.tokenize(word.translate(LETTERS))
+        ids = [token.id for token in tokens]
         if len(word) <= _MAX_WORD_CHARS and len(self._tokens) < _MAX_WORDS:
             self._tokens[word] = ids
         return ids
@@ -186,8 +190,8 @@ class WordMemory:
     def _encode_other(self, text: str, char: int, ids: list[int], places: Places) -> None:
         """Encode a text with other characters, cut where that changes nothing."""
         ascii_text = ""
-        for piece in _CUT.split(text) if self._may_cut else [text]:
-            if piece.isascii():
+        for piece in CUT.split(text) if self._may_cut else [text]:
+            if self._is_spelled(piece):
                 ascii_text += piece
                 continue
             if ascii_text:
@@ -213,86 +217,3 @@ class WordMemory:
 
 def _cut(texts: Iterator[str], pattern: re.Pattern[str]) -> Iterator[str]:
     return (found[0] for text in texts for found in pattern.finditer(text))
-
-
-def _word_patterns(document: Mapping[str, Any]) -> list[re.Pattern[str]] | None:
-    """Return the patterns that cut a text into words, one after the other."""
-    model, normalizer = document["model"], document.get("normalizer")
-    is_plain = (
-        model.get("type") == "BPE"
-        and not model.get("dropout")
-        and not model.get("continuing_subword_prefix")
-        and not model.get("end_of_word_suffix")
-        and not model.get("byte_fallback")
-        and (normalizer is None or normalizer.get("type") in _HARMLESS_NORMALIZERS)
-    )
-    splitter = document.get("pre_tokenizer")
-    if not is_plain or splitter is None:
-        return None
-    parts = splitter["pretokenizers"] if splitter["type"] == "Sequence" else [splitter]
-    patterns = [_pattern_of(part) for part in parts]
-    if None in patterns or parts[-1]["type"] != "ByteLevel":
-        return None
-    compiled = [re.compile(pattern) for pattern in patterns if pattern]
-    return None if any(pattern.groups for pattern in compiled) else compiled
-
-
-def _may_cut(document: Mapping[str, Any]) -> bool:
-    """Say whether all patterns are among those that are known not to reach over a cut."""
-    splitter = document["pre_tokenizer"]
-    parts = splitter["pretokenizers"] if splitter["type"] == "Sequence" else [splitter]
-    own = [part["pattern"]["Regex"] for part in parts if part["type"] == "Split"]
-    return all(pattern in (_BYTE_LEVEL, _LLAMA_3, _QWEN_2) for pattern in own)
-
-
-def _pattern_of(part: Mapping[str, Any]) -> str | None:
-    """Return the words of one pre-tokenizer as a pattern, empty where it cuts nothing."""
-    match part:
-        case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": use_regex}:
-            return _on_ascii(_BYTE_LEVEL) if use_regex else ""
-        case {"type": "Digits", "individual_digits": individual}:
-            return r"[0-9]|[^0-9]+" if individual else r"[0-9]+|[^0-9]+"
-        case {
-            "type": "Split", "behavior": "Isolated", "invert": False,
-            "pattern": {"Regex": str(pattern)},
-        }:  # fmt: skip
-            ours = _on_ascii(pattern)
-            # What the pattern does not match stands between its words as a word of its own.
-            return None if ours is None else f"(?:{ours})|(?:(?!{ours})[\\x00-\\x7f])+"
-        case _:
-            return None
-
-
-def _on_ascii(pattern: str) -> str | None:
-    """Return a pattern of the tokenizers library as Python's, for ASCII; None if it is not known.
-
-    A possessive or lazy mark, a look-behind, a flag or an escape that is not known is not guessed.
-    """
-    words = _CLASS.sub(lambda found: _class_on_ascii(found[0]), pattern)
-    words = (
-        words.replace(r"\p{L}", "[A-Za-z]")
-        .replace(r"\p{N}", "[0-9]")
-        .replace(r"\s", f"[{_SPACE}]")
-        .replace(r"\S", f"[^{_SPACE}]")
-    )
-    if re.search(r"\\[pPXRdDwWbB]|\(\?<|\(\?>|[*+?}][+]", words):
-        return None
-    try:
-        re.compile(words)
-    except re.error:
-        return None
-    return words
-
-
-def _class_on_ascii(text: str) -> str:
-    return text.replace(r"\p{L}", "A-Za-z").replace(r"\p{N}", "0-9").replace(r"\s", _SPACE)
-
-
-def _added_texts(document: Mapping[str, Any]) -> list[str] | None:
-    """Return the tokens that are matched before a text is cut, or None if one is matched oddly."""
-    texts: list[str] = []
-    for token in document.get("added_tokens") or []:
-        if token.get("lstrip") or token.get("rstrip") or token.get("single_word"):
-            return None
-        texts.append(token["content"])
-    return texts

@@ -142,14 +142,85 @@ def unknown_parts() -> dict[str, Tokenizer]:
     metaspace = train(SPLITTERS["gpt-2"])
     metaspace.pre_tokenizer = pre_tokenizers.Metaspace()
     behind = train(split(r"(?<=a)b|\w+"))
+    twice = train(SPLITTERS["gpt-2"])
+    twice.pre_tokenizer = pre_tokenizers.Sequence([BYTES_ALONE, BYTES])
+    no_bytes = train(SPLITTERS["gpt-2"])
+    no_bytes.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits()])
+    # "b" is taken out of "ab" before tokens that are sought in normal form are looked for.
+    in_turn = train(SPLITTERS["gpt-2"])
+    in_turn.add_tokens([AddedToken("b", normalized=False), AddedToken("ab", normalized=True)])
+    folded = train(SPLITTERS["gpt-2"])
+    folded.normalizer = normalizers.NFKC()
+    folded.add_tokens([AddedToken("\ufb01", normalized=True)])  # found in "fish"
+    over_a_cut = train(SPLITTERS["gpt-2"])
+    over_a_cut.normalizer = normalizers.NFKC()
+    over_a_cut.add_tokens([AddedToken("x, y", normalized=True)])  # found in "\uff58, y"
     unigram = Tokenizer(models.Unigram([("a", 0.0)], unk_id=0))
     unigram.pre_tokenizer = BYTES
     return {
         "lower": lower, "strips": strips, "prefix": prefix, "metaspace": metaspace,
-        "behind": behind, "unigram": unigram,
+        "behind": behind, "unigram": unigram, "twice": twice, "no bytes": no_bytes,
+        "in turn": in_turn, "folded": folded, "over a cut": over_a_cut,
     }  # fmt: skip
 
 
 def test_a_tokenizer_with_a_part_that_is_not_known_is_not_read_so() -> None:
     for name, tokenizer in unknown_parts().items():
         assert WordMemory.of(tokenizer) is None, name
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"^a|\p{L}+",  # of a line in the one engine, of the text in the other
+        r"a$|\p{L}+",
+        r"[a-z&&[^b]]+|.",  # a class within a class
+        r"[[:alpha:]]+|\s",
+        r"[^\S\n]+|\p{L}+",
+        r"(?m:a.b)|\p{L}",  # a dot that matches a line break in the one, lines in the other
+        r"\p{L}*",  # may match nothing
+        r"a*?|\p{L}",
+        r"\p{L}{2}?|\s",
+        r"[\\s]+|\p{L}",
+        r"foo(?=bar)|\p{L}",
+    ],
+)
+def test_a_pattern_that_two_engines_may_read_otherwise_is_not_read(pattern: str) -> None:
+    tokenizer = train(SPLITTERS["gpt-2"])
+    tokenizer.pre_tokenizer = split(pattern)
+    assert WordMemory.of(tokenizer) is None
+
+
+def test_a_word_that_alone_would_be_cut_again_keeps_its_tokens() -> None:
+    tokenizer = train(SPLITTERS["gpt-2"])
+    tokenizer.pre_tokenizer = split(r"t(?!he)|th|\p{L}+| ")
+    words = WordMemory.of(tokenizer)
+    assert words is not None
+    for text in ("the", "th", "t", "at the"):
+        wanted = tokenizer.encode(text, add_special_tokens=False).ids
+        assert words.encode(text)[0] == wanted, text
+
+
+def test_added_tokens_of_both_kinds_that_never_meet_are_read() -> None:
+    tokenizer = train(SPLITTERS["gpt-2"])
+    tokenizer.add_tokens([AddedToken("    ", normalized=True), AddedToken("  ", normalized=True)])
+    words = WordMemory.of(tokenizer)
+    assert words is not None
+    text = "the     cat<turn>   \n<|im_end|>  x"
+    assert words.encode(text)[0] == tokenizer.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("unknown", [None, "<unk>"])
+def test_a_character_that_has_no_token_moves_no_other(unknown: str | None) -> None:
+    tokenizer = Tokenizer(models.BPE(unk_token=unknown))
+    tokenizer.pre_tokenizer = BYTES
+    special = [unknown] if unknown else []
+    trainer = trainers.BpeTrainer(special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(["the cat sat on the mat"], trainer)
+    words = WordMemory.of(tokenizer)
+    assert words is not None
+    for text in ("the Zcat", "Q", "sat onQQ the\u00e9 mat, the cat"):
+        wanted = tokenizer.encode(text, add_special_tokens=False)
+        ids, places = words.encode(text)
+        assert ids == wanted.ids
+        assert places.offsets == wanted.offsets
