@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections import deque
@@ -78,7 +79,7 @@ class _Worker:
 
     def __init__(self, job: Job) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tunesmith.data.prepared.workers"],
+            [sys.executable, "-P", "-m", "tunesmith.data.prepared.workers"],  # -P: not from here
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
@@ -93,7 +94,7 @@ class _Worker:
         self._send(chunk)
         try:
             answer = pickle.load(self._from)
-        except EOFError as error:
+        except (EOFError, pickle.UnpicklingError) as error:  # the latter within an answer
             raise self._ended() from error
         if isinstance(answer, Exception):
             raise answer
@@ -146,6 +147,8 @@ def serve(source: IO[bytes], sink: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
+    # Ctrl-C reaches every process of the group: the one that asked says when it is over.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sink = sys.stdout.buffer
     sys.stdout = sys.stderr  # nothing else may write between the answers
     serve(sys.stdin.buffer, sink)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from tests.fakes.tiny import make_tokenizer
 from tunesmith.core.errors import DataError, RunError
 from tunesmith.data.pipeline import RunData, check_data, lay_out, prepare_data
 from tunesmith.data.prepared import prepare, workers
-from tunesmith.data.prepared.block import Job
+from tunesmith.data.prepared.block import Job, Prepared
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.data.rows import Chunk, Row, RowFault, RowsChunk
 from tunesmith.data.validate import judge
@@ -133,13 +135,21 @@ class Ending(Failing):
         os._exit(7)
 
 
-@pytest.mark.parametrize(
-    ("chunk", "error", "words"),
-    [(Failing(), ValueError, "a broken chunk"), (Ending(), RunError, "exit code 7")],
-)
-def test_what_goes_wrong_in_a_worker_is_raised_here(
-    chunk: Chunk, error: type[Exception], words: str
-) -> None:
+class EndingWithinAnAnswer(Failing):
+    def rows(self) -> Iterator[Row | RowFault]:
+        os.write(1, pickle.dumps("a" * 100)[:50])
+        os._exit(7)
+
+
+class Interrupted(Failing):
+    def rows(self) -> Iterator[Row | RowFault]:
+        os.kill(os.getpid(), signal.SIGINT)
+        yield Row("d.jsonl", 1, pair("q", "a"), 1)
+
+
+def work(chunk: Chunk, monkeypatch: pytest.MonkeyPatch) -> list[Prepared]:
+    """Send a chunk to one of two workers, between good ones."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[4]))  # they know this module
     row = Row("d.jsonl", 1, pair("q", "a"), 1)
     part = DataPart(train="d.jsonl")
     job = Job(
@@ -147,9 +157,28 @@ def test_what_goes_wrong_in_a_worker_is_raised_here(
         part=part, task="chat", files=("d.jsonl",), tokenizer=None,
     )  # fmt: skip
     good = RowsChunk((row,))
-    made = workers.prepare_in_workers(job, [good, chunk, good], num_workers=2)
+    return list(workers.prepare_in_workers(job, [good, chunk, good], num_workers=2))
+
+
+@pytest.mark.parametrize(
+    ("chunk", "error", "words"),
+    [
+        (Failing(), ValueError, "a broken chunk"),
+        (Ending(), RunError, "exit code 7"),
+        (EndingWithinAnAnswer(), RunError, "exit code 7"),
+    ],
+)
+def test_what_goes_wrong_in_a_worker_is_raised_here(
+    chunk: Chunk, error: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(error, match=words):
-        list(made)
+        work(chunk, monkeypatch)
+
+
+def test_an_interrupt_that_reaches_all_processes_is_the_asking_ones_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert [len(made.block.rows) for made in work(Interrupted(), monkeypatch)] == [1, 1, 1]
 
 
 def test_bad_rows_that_are_left_out_are_all_listed(tmp_path: Path, source: TokenizerSource) -> None:
