@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -42,7 +42,7 @@ _ROWS_TO_COMPARE = 20  # fewer may begin alike by chance
 class Job:
     """What is to be done with every chunk of a file; picklable.
 
-    `keep_below` is the part of all side hashes whose samples are kept, 1 for all of them.
+    `keep_below` is the part of all side hashes whose samples are kept: 1 for all, 0 for none.
     `shared_text` begins every row, such as an instruction: it makes no two rows alike.
     """
 
@@ -120,7 +120,6 @@ class BlockMaker:
                 *_two_halves(whole_hash(sample)), *_two_halves(content_hash(sample)),
                 code, len(examples),
             )  # fmt: skip
-        limit = int(self.job.keep_below * 2**64)
         return Block(
             rows=about,
             examples=_describe(rendered),
@@ -130,12 +129,19 @@ class BlockMaker:
             ).astype(np.uint8),
             signatures=self._signatures(samples),
             labels=tuple(labels),
-            samples=tuple(
-                (place, sample_to_json(sample))
-                for place, sample in enumerate(samples)
-                if int(about["side_high"][place]) < limit
-            ),
+            samples=tuple(self._kept_samples(samples, about["side_high"].tolist())),
         )
+
+    def _kept_samples(
+        self, samples: list[Sample], hashes: list[int]
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield the samples that may be held out: where no hash is below the limit, the least."""
+        if not self.job.keep_below:
+            return
+        limit = max(int(self.job.keep_below * 2**64), min(hashes, default=0) + 1)
+        for place, (sample, hash) in enumerate(zip(samples, hashes, strict=True)):
+            if hash < limit:
+                yield place, sample_to_json(sample)
 
     def _signatures(self, samples: list[Sample]) -> Array:
         if self._encoder is None or not samples:

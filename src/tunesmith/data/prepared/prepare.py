@@ -9,21 +9,21 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import orjson
 
 from tunesmith.core.cache import cache_root, cache_writes, fill_beside, lock
 from tunesmith.data.formats import TaskName
 from tunesmith.data.prepared.block import Job, Prepared, shared_beginning
 from tunesmith.data.prepared.key import KeyParts, key_of, key_parts, what_changed
+from tunesmith.data.prepared.room import make_room
 from tunesmith.data.prepared.store import Store, StoreWriter, token_type
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.data.prepared.workers import prepare_here, prepare_in_workers
@@ -79,26 +79,29 @@ def prepare_file(
         DataError: the source does not exist or cannot be read.
     """
     files = find_files(source)
-    if _count_bytes(files) < SMALL_BYTES:
+    if tokenizer is None:
+        keep_below = 0.0  # rows that are only checked are asked for nothing later
+    elif _count_bytes(files) < SMALL_BYTES:
         keep_below = 1.0
     parts = key_parts(files, part, task, tokenizer, keep_below=keep_below)
     folder = prepared_root() / key_of(parts)
     name = Path(source).name
-    if (folder / "meta.json").is_file():
+    if found := _find(source, folder):
         if tokenizer:
             tell(f"{name}: cache hit, the rows are ready")
-        os.utime(folder)
-        return _open(source, folder, was_cached=True)
+        return found
     if tokenizer:
         tell(f"{name}: cache miss: {what_changed(_parts_before(source, tokenizer), parts)}")
     # A lock for several keys, so that their files do not become many.
     with lock(f"prepared-{folder.name[:2]}", on_progress=tell):
-        if not (folder / "meta.json").is_file():
-            maker = _Maker(source, files, part, task, tokenizer, keep_below, tell)
-            fill_beside(folder, maker.fill)
-            _remember_parts(source, tokenizer, parts)
-            _make_room(keep=folder)
-    return _open(source, folder, was_cached=False)
+        if found := _find(source, folder):  # another process was faster
+            return found
+        maker = _Maker(source, files, part, task, tokenizer, keep_below, tell)
+        fill_beside(folder, maker.fill)
+        made = _open(source, folder, was_cached=False)
+        _remember_parts(source, tokenizer, parts)
+        make_room(folder.parent, MAX_CACHE_BYTES)
+    return made
 
 
 def prepared_root() -> Path:
@@ -133,8 +136,8 @@ class _Maker:
             keep_below=self.keep_below,
             shared_text=shared_beginning(first),
         )
-        vocabulary = len(self.tokenizer.tokenizer) if self.tokenizer else 1
-        writer = StoreWriter(folder, token_type(vocabulary))
+        most = self.tokenizer.largest_id if self.tokenizer else 0
+        writer = StoreWriter(folder, token_type(most + 1))
         tally = Tally()
         chunks = read_chunks(self.files, options, self.part.limit)
         try:
@@ -176,10 +179,21 @@ def _count_bytes(files: Sequence[DataFile]) -> int:
     return sum(path.stat().st_size for file in files for path in (file.path, *file.beside))
 
 
+def _find(source: str, folder: Path) -> PreparedFile | None:
+    try:
+        found = _open(source, folder, was_cached=True)
+    except FileNotFoundError:
+        return None
+    with suppress(OSError):  # the cache may be another user's
+        os.utime(folder)
+    return found
+
+
 def _open(source: str, folder: Path, *, was_cached: bool) -> PreparedFile:
+    store = Store.open(folder)
     with (folder / "tally.pickle").open("rb") as file:
         judgement, tally = cast("tuple[Judgement, Tally]", pickle.load(file))
-    return PreparedFile(source, Store.open(folder), tally, judgement, was_cached)
+    return PreparedFile(source, store, tally, judgement, was_cached)
 
 
 def _parts_file(source: str, tokenizer: TokenizerSource | None) -> Path:
@@ -189,26 +203,16 @@ def _parts_file(source: str, tokenizer: TokenizerSource | None) -> Path:
 
 
 def _parts_before(source: str, tokenizer: TokenizerSource | None) -> KeyParts | None:
-    path = _parts_file(source, tokenizer)
-    return orjson.loads(path.read_bytes()) if path.is_file() else None
+    try:
+        return orjson.loads(_parts_file(source, tokenizer).read_bytes())
+    except (OSError, orjson.JSONDecodeError):  # it serves a message only
+        return None
 
 
 def _remember_parts(source: str, tokenizer: TokenizerSource | None, parts: KeyParts) -> None:
     path = _parts_file(source, tokenizer)
     with cache_writes(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(orjson.dumps(dict(parts)))
-
-
-def _make_room(*, keep: Path) -> None:
-    """Delete the preparations that were used longest ago, beyond the cache's size.
-
-    A process that reads one keeps its memory maps: the files are gone by name only.
-    """
-    folders = [path for path in keep.parent.iterdir() if (path / "meta.json").is_file()]
-    newest_first = sorted(folders, key=lambda path: -path.stat().st_mtime)
-    sizes = [sum(file.stat().st_size for file in path.iterdir()) for path in newest_first]
-    totals = np.cumsum(sizes)
-    for path, total in zip(newest_first, totals, strict=True):
-        if total > MAX_CACHE_BYTES and path != keep:
-            shutil.rmtree(path, ignore_errors=True)
+        unfinished = path.with_suffix(f".{os.getpid()}")
+        unfinished.write_bytes(orjson.dumps(dict(parts)))
+        unfinished.replace(path)

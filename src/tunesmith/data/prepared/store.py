@@ -12,6 +12,10 @@ meta.json       the counts, and what the folder was made from; written last
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,7 +33,7 @@ from tunesmith.data.render import Example
 # hash: of all that a row says, weights included; side: of its texts alone, which decides its side.
 ROW = np.dtype(
     [
-        ("file", "<u2"),
+        ("file", "<u4"),
         ("in_array", "?"),
         ("line", "<u4"),
         ("number", "<u4"),
@@ -152,8 +156,23 @@ class Store:
 
     @staticmethod
     def open(folder: Path) -> Store:
-        """Open a folder that a writer finished."""
-        return Store(folder, orjson.loads((folder / "meta.json").read_bytes()))
+        """Open a folder that a writer finished, and hold it against deletion while it is used.
+
+        Raises:
+            FileNotFoundError: there is none, or it is just being deleted.
+        """
+        path = folder / "meta.json"
+        file = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if not os.fstat(file).st_nlink:
+                raise FileNotFoundError(errno.ENOENT, "deleted meanwhile", str(path))
+            store = Store(folder, orjson.loads(path.read_bytes()))
+        except BaseException:
+            os.close(file)
+            raise
+        weakref.finalize(store, os.close, file)
+        return store
 
     @cached_property
     def rows(self) -> Array:

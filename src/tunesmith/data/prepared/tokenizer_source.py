@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 
 import orjson
 
-from tunesmith.data.tokenizer import TextEncoder, Tokenizer, load_tokenizer
+from tunesmith.data.tokenizer import Tokenizer, load_tokenizer
+
+_LIBRARIES = ("tokenizers", "transformers", "jinja2")
+# What templates call to print the day: rows of yesterday are not those that are served today.
+_PRINTS_DATE = "strftime_now"
 
 
 @dataclass(frozen=True)
@@ -37,13 +43,32 @@ class TokenizerSource:
         object.__setattr__(self, "folder", state[0])
         object.__setattr__(self, "special_tokens", state[1])
 
+    @cached_property
+    def largest_id(self) -> int:
+        """The largest number of a token; there may be gaps below it."""
+        vocabulary: dict[str, int] = self.tokenizer.backend_tokenizer.get_vocab()
+        return max(vocabulary.values())
+
     def fingerprints(self) -> dict[str, str]:
         """Hashes of everything that decides how a text becomes tokens, by what it is called."""
-        template = TextEncoder(self.tokenizer).template or ""
-        special = orjson.dumps(dict(self.tokenizer.special_tokens_map), option=orjson.OPT_SORT_KEYS)
+        templates = self.tokenizer.chat_template
+        # tokenizer_config.json may add tokens, or say otherwise which of them are special.
+        added = {id: repr(token) for id, token in self.tokenizer.added_tokens_decoder.items()}
         content = (Path(self.folder) / "tokenizer.json").read_bytes()
         return {
-            "tokenizer": hashlib.sha256(content).hexdigest(),
-            "chat template": hashlib.sha256(template.encode()).hexdigest(),
-            "special tokens": hashlib.sha256(special).hexdigest(),
+            "tokenizer": _hash(content + repr(sorted(added.items())).encode()),
+            "chat template": _hash(orjson.dumps(templates, option=orjson.OPT_SORT_KEYS)),
+            "special tokens": _hash(
+                orjson.dumps(dict(self.tokenizer.special_tokens_map), option=orjson.OPT_SORT_KEYS)
+            ),
+            "libraries": ", ".join(f"{name} {version(name)}" for name in _LIBRARIES),
+            **({"date": _today()} if _PRINTS_DATE in str(templates) else {}),
         }
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _today() -> str:
+    return time.strftime("%Y-%m-%d")

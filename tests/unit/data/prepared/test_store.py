@@ -129,3 +129,12 @@ def test_every_kind_of_sample_survives_its_json() -> None:
     ]
     for sample in samples:
         assert sample_from_json(sample_to_json(sample), row_id="", file="", line=0) == sample
+
+
+def test_a_folder_may_hold_more_files_than_two_bytes_can_number(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path, token_type(300))
+    block = block_of([1, 2])
+    block.rows["file"] = 70_000
+    writer.add(block)
+    writer.finish({"files": [f"{number}.md" for number in range(70_001)]})
+    assert Store.open(tmp_path).row_id(0) == "70000.md:1"
