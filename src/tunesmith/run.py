@@ -354,21 +354,22 @@ def keep_environment(
 def tell_data(run: Run, data: RunData) -> None:
     """Say how many rows are used, and everything that was left out or cut."""
     events, counts = run.events, data.train_side.counts()
+    held_out = data.validation_side.counts()
     reasons = data.dropped_reasons()
     events.write(
         "data",
         message=f"data: {counts.rows:,} rows to train on ({data.format}), "
-        f"{len(data.validation):,} held out; {counts.tokens:,} tokens, "
+        f"{held_out.rows:,} held out; {counts.tokens:,} tokens, "
         f"{counts.supervised_tokens:,} of them trained",
         format=data.format,
         counts=asdict(data.counts),
         train=asdict(counts),
-        validation=asdict(data.validation_side.counts()),
+        validation=asdict(held_out),
         dropped=reasons,
     )
     if reasons:
         write_bytes(run.run_dir.path / DROPPED_FILE, dropped_lines(data))
-    for warning in data_warnings(data, reasons, DROPPED_FILE):
+    for warning in data_warnings(data, DROPPED_FILE):
         events.write("warning", message=warning)
 
 

@@ -167,7 +167,7 @@ def test_b029_equal_rows_are_on_one_side(
     path = write_rows(tmp_path / "rows.jsonl", *TEN_ROWS)
     assert "duplicates   3" in check(capsys, path).said
     data = lay(path, chatml, validation="20%")
-    assert "3 duplicate rows are used once" in data_warnings(data, {}, "")
+    assert "3 duplicate rows are used once" in data_warnings(data, "")
     trained_on = {example.tokens.tobytes() for example in data.train}
     measured = {example.tokens.tobytes() for example in data.validation}
     assert trained_on
@@ -181,7 +181,7 @@ def test_b029_a_validation_file_that_repeats_a_training_row_is_a_warning(
     path = write_rows(tmp_path / "rows.jsonl", *TEN_ROWS)
     held_out = write_rows(tmp_path / "held-out.jsonl", TEN_ROWS[0], pair("x", "y"))
     data = lay(path, chatml, validation=str(held_out))
-    assert "1 held-out rows are also trained" in data_warnings(data, {}, "")
+    assert "1 held-out rows are also trained" in data_warnings(data, "")
     verdicts = [verdict.sentence for verdict in examine(data, chatml).verdicts]
     assert "1 of 2 validation rows are training rows too" in verdicts
 

@@ -84,9 +84,7 @@ def test_b037_a_row_whose_reply_was_cut_off_counts_for_nothing(
         assert side.counts().rows_without_supervised_tokens == 1
     reasons = data.dropped_reasons()
     assert reasons["no supervised token"] == 2  # one on each side
-    assert "2 rows are left out (listed in dropped.jsonl)" in data_warnings(
-        data, reasons, "dropped.jsonl"
-    )
+    assert "2 rows are left out (listed in dropped.jsonl)" in data_warnings(data, "dropped.jsonl")
     losses = [losses_of(one, chatml) for one in (data, other)]
     assert all(math.isfinite(loss) for loss in losses[0])
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
@@ -258,7 +256,7 @@ def test_b049_a_limit_means_the_same_in_every_plan_and_is_told(
     settings = {"overflow": overflow, "max_length": limit, "validation": str(held_out)}
     data = lay(path, chatml, task="completion", **settings)
     counts = data.train_side.counts()
-    assert counts.rows == sequences
+    assert (counts.rows, counts.examples) == (100, sequences)
     repeated = sequences - 100  # each later chunk begins with the token before it
     assert counts.tokens == kept + repeated
     assert counts.lost_tokens == lost

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import orjson
 
@@ -20,10 +20,10 @@ def dropped_lines(data: RunData) -> Iterator[bytes]:
         yield orjson.dumps(row._asdict()) + b"\n"
 
 
-def data_warnings(data: RunData, reasons: Mapping[str, int], dropped_file: str) -> list[str]:
+def data_warnings(data: RunData, dropped_file: str) -> list[str]:
     """Say what happened to rows that their owner may not expect."""
     sides = (data.train_side.fitted, data.validation_side.fitted)
-    dropped = sum(reasons.values())
+    dropped = data.rows_dropped()
     truncated = sum(side.rows_truncated for side in sides)
     lost = sum(side.lost_supervised_tokens for side in sides)
     texts = {

@@ -9,22 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from tunesmith.core.errors import DataError, Fault
 from tunesmith.data.formats import FormatName, TaskName
-from tunesmith.data.prepared.examples import (
-    TOO_LONG,
-    Examples,
-    FittedSide,
-    examples_of,
-    fit_side,
-)
+from tunesmith.data.prepared.examples import Examples, fit_side
 from tunesmith.data.prepared.prepare import PreparedFile, Tell, prepare_file
 from tunesmith.data.prepared.sides import Indices, distinct_rows, rows_in_both, split_by_hash
-from tunesmith.data.prepared.store import CONTROL_TEXT, HAS_END
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.data.rows import RowFault
+from tunesmith.data.side import DroppedRow as DroppedRow
+from tunesmith.data.side import Side as Side
 from tunesmith.data.validate import Note, Tally, raise_tallies
 from tunesmith.recipe.data import DataPart
 from tunesmith.recipe.share import Share
@@ -46,74 +40,6 @@ class DataCounts:
     overlap: int = 0
     ignored_columns: tuple[tuple[str, int], ...] = ()
     notes: tuple[Note, ...] = ()
-
-
-class DroppedRow(NamedTuple):
-    """A row that is not used, and why."""
-
-    row_id: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RenderCounts:
-    """What the rows of one side came to, in tokens, and what the length limit cost."""
-
-    rows: int
-    tokens: int
-    supervised_tokens: int
-    rows_truncated: int = 0
-    rows_too_long: int = 0
-    rows_without_supervised_tokens: int = 0
-    lost_tokens: int = 0
-    lost_supervised_tokens: int = 0
-    rows_without_end_of_turn: int = 0
-    rows_with_control_text: int = 0
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Side:
-    """One side: the file it comes from, its rows there, and what the length limit left of them."""
-
-    file: PreparedFile
-    rows: Indices
-    fitted: FittedSide
-    duplicates: int = 0
-
-    @property
-    def examples(self) -> Examples:
-        """The examples that are used."""
-        return self.fitted.examples
-
-    @property
-    def all_examples(self) -> Indices:
-        """The indices of all examples of the rows, used or not."""
-        return examples_of(self.file.store, self.rows)
-
-    def counts(self) -> RenderCounts:
-        """Return the numbers of this side."""
-        about = self.file.store.examples[self.examples.indices]
-        return RenderCounts(
-            rows=len(self.examples),
-            tokens=int(self.examples.lengths.sum()),
-            supervised_tokens=int(self.examples.supervised.sum()),
-            rows_truncated=self.fitted.rows_truncated,
-            rows_too_long=self.fitted.rows_too_long,
-            rows_without_supervised_tokens=self.fitted.reasons.get("no supervised token", 0),
-            lost_tokens=self.fitted.lost_tokens,
-            lost_supervised_tokens=self.fitted.lost_supervised_tokens,
-            rows_without_end_of_turn=int((about["flags"] & HAS_END == 0).sum()),
-            rows_with_control_text=int((about["flags"] & CONTROL_TEXT > 0).sum()),
-        )
-
-    def dropped(self, part: DataPart) -> Iterator[DroppedRow]:
-        """Name the rows that the length limit or missing weights took away."""
-        store = self.file.store
-        for index, reason in self.fitted.dropped:
-            about = store.examples[index]
-            text = f"{about['length']} tokens, more than max_length {part.max_length}"
-            row_id = store.row_id(int(about["row"]))
-            yield DroppedRow(row_id, text if reason == TOO_LONG else reason)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,13 +84,20 @@ class RunData:
             yield from side.dropped(self.part)
 
     def dropped_reasons(self) -> dict[str, int]:
-        """How many rows are not used, by reason; numbers that are a row's own are left out."""
+        """How many rows are not used, by reason; a row may have several."""
         reasons: Counter[str] = Counter()
         for file in self.files:
             reasons.update(dict(file.tally.reasons))
         for side in (self.train_side, self.validation_side):
             reasons.update(side.fitted.reasons)
         return dict(reasons.most_common())
+
+    def rows_dropped(self) -> int:
+        """How many rows `dropped` names, each once."""
+        refused = sum(file.tally.rows_refused for file in self.files)
+        return refused + sum(
+            side.fitted.rows_dropped for side in (self.train_side, self.validation_side)
+        )
 
 
 def check_data(part: DataPart, task: TaskName, *, tell: Tell) -> tuple[PreparedFile, ...]:

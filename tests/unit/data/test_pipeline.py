@@ -8,6 +8,7 @@ import pytest
 
 from tests.fakes.tiny import make_tokenizer
 from tunesmith.core.errors import DataError
+from tunesmith.data.account import data_warnings
 from tunesmith.data.pipeline import DroppedRow, RunData, check_data, lay_out, require_trainable
 from tunesmith.data.prepared.examples import samples_of
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
@@ -248,3 +249,24 @@ def test_shown_pieces_are_whole_characters_and_all_tokens(
     assert not any("\ufffd" in piece.text for piece in pieces)
     trained = "".join(piece.text for piece in pieces if piece.weight > 0)
     assert trained == "\u017elijeb \u6771\u4eac<|im_end|>"
+
+
+def test_a_row_with_several_faults_is_left_out_once(
+    tmp_path: Path, tokenizer: TokenizerSource
+) -> None:
+    turns = [{"role": "user", "content": 5}, {"role": "assistant", "content": ""}]
+    file = write(tmp_path / "d.jsonl", *(pair(f"q{n}", "a") for n in range(9)), {"messages": turns})
+    data = prepare(DataPart(train=file, on_bad_row="drop"), tokenizer)
+    assert data.dropped_reasons() == {"wrong type": 1, "empty text": 1}
+    assert "1 rows are left out (listed in dropped.jsonl)" in data_warnings(data, "dropped.jsonl")
+
+
+def test_rows_that_are_cut_up_are_counted_as_rows(
+    tmp_path: Path, tokenizer: TokenizerSource
+) -> None:
+    (tmp_path / "d.txt").write_text("".join(f"{n} and a few words more\n" for n in range(10)))
+    part = DataPart(train=str(tmp_path / "d.txt"), overflow="chunk", max_length=8)
+    data = lay_out(part, "completion", tokenizer, tell=say_nothing)
+    sides = (data.train_side.counts(), data.validation_side.counts())
+    assert sum(side.rows for side in sides) == 10
+    assert all(side.rows_too_long == side.rows < side.examples for side in sides)

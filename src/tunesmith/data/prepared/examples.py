@@ -117,7 +117,8 @@ class Samples(Sequence[Sample]):
 class FittedSide:
     """A side after the length limit: what is used, and what that cost.
 
-    `dropped` are rows that are not used at all, each with its reason; `lost_` are the tokens that
+    `dropped` are examples that are not used at all, each with its reason; a row may have several,
+    but is counted once. `lost_` are the tokens that
     cutting and dropping took away, or would: rows at fault count as if they were cut.
     """
 
@@ -132,8 +133,15 @@ class FittedSide:
 
     @property
     def reasons(self) -> dict[str, int]:
-        """How many examples are not used, by reason."""
-        return dict(Counter(reason for _, reason in self.dropped))
+        """How many rows are not used, or not with all of their examples, by reason."""
+        rows = self.examples.store.examples["row"]
+        reasons = {(int(rows[index]), reason) for index, reason in self.dropped}
+        return dict(Counter(reason for _, reason in reasons))
+
+    @property
+    def rows_dropped(self) -> int:
+        """How many rows that is, for whatever reason."""
+        return _count_rows(self.examples.store, [index for index, _ in self.dropped])
 
 
 @dataclass
@@ -147,7 +155,7 @@ class _Fitting:
     pieces: dict[int, list[tuple[int, int, int]]] = field(
         default_factory=dict[int, list[tuple[int, int, int]]]
     )
-    rows_truncated: int = 0
+    truncated: list[int] = field(default_factory=list[int])
     lost_tokens: int = 0
     lost_supervised_tokens: int = 0
 
@@ -171,8 +179,8 @@ def fit_side(store: Store, rows: Indices, part: DataPart) -> FittedSide:
         faults=tuple(fitting.faults),
         num_faults=fitting.num_faults,
         dropped=tuple(fitting.dropped),
-        rows_too_long=len(too_long),
-        rows_truncated=fitting.rows_truncated,
+        rows_too_long=_count_rows(store, too_long),
+        rows_truncated=_count_rows(store, fitting.truncated),
         lost_tokens=fitting.lost_tokens,
         lost_supervised_tokens=fitting.lost_supervised_tokens,
     )
@@ -185,6 +193,11 @@ def examples_of(store: Store, rows: Indices) -> Indices:
     is_wanted = np.zeros(len(store.rows), dtype=bool)
     is_wanted[rows] = True
     return np.flatnonzero(is_wanted[store.examples["row"]])
+
+
+def _count_rows(store: Store, indices: Indices | list[int]) -> int:
+    chosen = np.asarray(indices, dtype=np.int64)
+    return len(np.unique(store.examples["row"][chosen]))
 
 
 def _fit_one(store: Store, index: int, part: DataPart, fitting: _Fitting) -> None:
@@ -208,7 +221,7 @@ def _fit_one(store: Store, index: int, part: DataPart, fitting: _Fitting) -> Non
     if not useful:
         fitting.dropped.append((index, UNSUPERVISED if fitted.examples else TOO_LONG))
         return
-    fitting.rows_truncated += int(fitted.lost_tokens > 0)
+    fitting.truncated += [index] * (fitted.lost_tokens > 0)
     fitting.pieces[index] = useful
 
 
