@@ -14,7 +14,7 @@ from rich.text import Text
 from tunesmith.cli import output
 from tunesmith.cli.model_folder import model_folder
 from tunesmith.cli.quantities import count_text
-from tunesmith.cli.reading import AS_READ, Reading, ReadingOptions
+from tunesmith.cli.reading import AS_IN_MODEL, AS_READ, Reading, ReadingOptions, TokenOptions
 from tunesmith.cli.xray import show_xray
 from tunesmith.core.errors import MAX_FAULTS_IN_MESSAGE, DataError
 from tunesmith.core.run_dir import write_bytes
@@ -67,6 +67,7 @@ def show(
     model: str = DEFAULT_MODEL,
     rows: Annotated[int, Parameter(validator=Number(gte=1))] = 3,
     reading: ReadingOptions = AS_READ,
+    tokens: TokenOptions = AS_IN_MODEL,
     json: bool = False,
 ) -> int:
     """Show rows as the model sees them, with what is trained in colour (in a file: in [[ ]]).
@@ -82,7 +83,7 @@ def show(
     json:
         Print one JSON document.
     """
-    tokenizer = load_tokenizer(model_folder(model))
+    tokenizer = load_tokenizer(model_folder(model), special_tokens=tokens.given)
     examples = first_examples(file, reading, tokenizer, rows)
     shown = [(example, show_example(example, tokenizer)) for example in examples]
     if json:
@@ -112,6 +113,7 @@ def stats(
     test: str | None = None,
     html: Path | None = None,
     reading: ReadingOptions = AS_READ,
+    tokens: TokenOptions = AS_IN_MODEL,
     json: bool = False,
 ) -> int:
     """X-ray a file: what a run would train, cut and leave out, and what is in it twice.
@@ -131,7 +133,7 @@ def stats(
     json:
         Print one JSON document.
     """
-    source = TokenizerSource(str(model_folder(model)))
+    source = TokenizerSource(str(model_folder(model)), tuple(tokens.given.items()))
     part = reading.part(file, validation=validation, test=test)
     task = reading.task or task_of(file, reading)
     data = lay_out(part, task, source, tell=output.note)

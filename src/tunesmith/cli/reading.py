@@ -10,6 +10,7 @@ from cyclopts.validators import Number
 
 from tunesmith.cli.columns import parse_columns
 from tunesmith.recipe.data import DataPart, FormatWord
+from tunesmith.recipe.model import SpecialTokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,17 @@ class Reading:
         Literal["keep", "fold", "drop"],
         Parameter(help="What happens to a system message that the template refuses."),
     ] = "keep"
+    unstable_template: Annotated[
+        Literal["split", "error"],
+        Parameter(help="Rows whose earlier turns the template prints otherwise later."),
+    ] = "split"
+    end_token: Annotated[
+        bool,
+        Parameter(
+            negative="--no-end-token",
+            help="Whether the end token closes a completion and a plain text.",
+        ),
+    ] = True
     documents: Annotated[
         Literal["auto", "line", "block", "file"],
         Parameter(help="What one row of a text file is."),
@@ -78,6 +90,8 @@ class Reading:
                 "on_bad_row": self.on_bad_row,
                 "turn_order": self.turn_order,
                 "system_role": self.system_role,
+                "unstable_template": self.unstable_template,
+                "end_token": self.end_token,
                 "documents": self.documents,
                 "rows_at": self.rows_at,
                 **{key: value for key, value in more.items() if value},
@@ -85,5 +99,21 @@ class Reading:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """Other special tokens than the model's own; the same values as in a recipe's model part."""
+
+    bos: Annotated[str | None, Parameter(help="Another token that begins a text.")] = None
+    eos: Annotated[str | None, Parameter(help="Another token that ends an answer.")] = None
+    pad: Annotated[str | None, Parameter(help="Another token that fills up a batch.")] = None
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The tokens that are set, by name."""
+        return SpecialTokens(bos=self.bos, eos=self.eos, pad=self.pad).given
+
+
 AS_READ = Reading()
+AS_IN_MODEL = Tokens()
 ReadingOptions = Annotated[Reading, Parameter(name="*")]
+TokenOptions = Annotated[Tokens, Parameter(name="*")]

@@ -142,6 +142,22 @@ def test_bad_rows_can_be_left_out(rows: Path, capsys: pytest.CaptureFixture[str]
     assert "rows.jsonl:4: empty messages" in printed
 
 
+@pytest.mark.usefixtures("tiny")
+def test_another_end_token_is_the_one_that_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n")
+    show = ["data", "show", str(path), "--task", "completion"]
+    printed: list[str] = []
+    for options in ([], ["--eos", "<|endoftext|>"], ["--no-end-token"]):
+        assert main([*show, *options]) == 0
+        printed.append(capsys.readouterr().out.splitlines()[1])
+    assert printed == ["a[[b<|im_end|>]]", "a[[b<|endoftext|>]]", "a[[b]]"]
+    assert main(["data", "stats", str(path), "--eos", "<|none|>"]) == 2
+    assert "model.special_tokens.eos" in capsys.readouterr().err
+
+
 def test_brackets_open_and_close_once_a_stretch() -> None:
     weights = (("a", 0.0), ("b", 1.0), ("c", 1.0), ("d", 0.0), ("e", 1.0))
     pieces = [Piece(text, weight, (0,)) for text, weight in weights]
