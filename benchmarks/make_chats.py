@@ -2,7 +2,7 @@
 
     python benchmarks/make_chats.py OUT.jsonl [ROWS]
 
-A million rows, the default, are about 1 GB. The same number of rows gives the same file with the
+A million rows, the default, are about 1.2 GB. The same number of rows gives the same file with the
 same version of Python.
 """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import safetensors.torch
 from torch import Tensor
@@ -30,9 +30,10 @@ UNKNOWN_EFFECTS = (
     "modules_to_save",
     "rank_pattern",
     "trainable_token_indices",
-    "use_dora",
-    "use_rslora",
 )
+
+
+AdapterType = Literal["lora", "rslora", "dora"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class AdapterConfig:
     """What a LoRA adapter is, beside its tensors."""
 
     base: str
+    type: AdapterType = "lora"
     rank: int
     alpha: float
     dropout: float
@@ -88,8 +90,8 @@ def _peft_config(config: AdapterConfig, names: list[str]) -> dict[str, Any]:
         # whole paths: a short name would also match layers that were not trained
         "target_modules": sorted(paths),
         "task_type": "CAUSAL_LM",
-        "use_dora": False,
-        "use_rslora": False,
+        "use_dora": config.type == "dora",
+        "use_rslora": config.type == "rslora",
     }
 
 
@@ -112,11 +114,18 @@ def read_adapter(folder: Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
         ) from error
     config = AdapterConfig(
         base=str(values.get("base_model_name_or_path") or ""),
+        type=_type_of(values),
         rank=int(values["r"]),
         alpha=float(values["lora_alpha"]),
         dropout=float(values.get("lora_dropout") or 0.0),
     )
     return config, {name.removeprefix(PEFT_PREFIX): tensor for name, tensor in held.items()}
+
+
+def _type_of(values: Mapping[str, Any]) -> AdapterType:
+    if values.get("use_dora"):
+        return "dora"
+    return "rslora" if values.get("use_rslora") else "lora"
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -126,6 +135,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     values = cast(dict[str, Any], read_json(file))
     kind = values.get("peft_type")
     unknown = [key for key in UNKNOWN_EFFECTS if values.get(key)]
+    if values.get("use_dora") and values.get("use_rslora"):
+        unknown += ["use_dora with use_rslora"]
     if kind == "LORA" and not unknown and values.get("bias", "none") == "none":
         return values
     found = f"an adapter of the type {kind}" if kind != "LORA" else f"LoRA with {unknown or 'bias'}"

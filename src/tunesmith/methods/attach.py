@@ -32,9 +32,16 @@ def load_adapter(model: nn.Module, folder: Path) -> AppliedLora:
     absent = [path for path in paths if path not in linears]
     if absent or not paths:
         raise ModelError(_does_not_fit(folder, absent, len(paths)))
-    part = LoraMethod(rank=config.rank, alpha=config.alpha, dropout=config.dropout, targets=paths)
+    part = LoraMethod(
+        type=config.type,
+        rank=config.rank,
+        alpha=config.alpha,
+        dropout=config.dropout,
+        targets=paths,
+    )
     applied = apply_lora(model, part, seed=0)
     _fill(dict(adapter_tensors(applied.layers)), tensors, folder)
+    applied.publish()
     return applied
 
 

@@ -20,6 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def start_factors(
+    base: nn.Linear, rank: int, generator: torch.Generator
+) -> tuple[nn.Parameter, nn.Parameter]:
+    """Return A, random, and B, zero, for a linear layer."""
+    bound = 1 / math.sqrt(base.in_features)  # Kaiming uniform with a = sqrt(5), as PEFT starts
+    start = torch.empty(rank, base.in_features).uniform_(-bound, bound, generator=generator)
+    return nn.Parameter(start), nn.Parameter(torch.zeros(base.out_features, rank))
+
+
 class LoraLinear(nn.Module):
     """A frozen linear layer with a low-rank update, in the place of the `nn.Linear` it wraps."""
 
@@ -28,20 +37,17 @@ class LoraLinear(nn.Module):
         base: nn.Linear,
         *,
         rank: int,
-        alpha: float,
+        scale: float,
         dropout: float,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.base = base
         self.rank = rank
-        self.scale = alpha / rank
+        self.scale = scale
         self.dropout = dropout
         self.active = True
-        bound = 1 / math.sqrt(base.in_features)  # Kaiming uniform with a = sqrt(5), as PEFT starts
-        start = torch.empty(rank, base.in_features).uniform_(-bound, bound, generator=generator)
-        self.lora_A = nn.Parameter(start)
-        self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank))
+        self.lora_A, self.lora_B = start_factors(base, rank, generator)
         self.train(base.training)
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -21,10 +22,19 @@ def _as_targets(value: object) -> object:
 class LoraMethod(Part):
     """Low-rank adapters beside frozen linear layers."""
 
-    type: Annotated[Literal["lora"], Field(description="Low-rank adapters.")] = "lora"
+    type: Annotated[
+        Literal["lora", "rslora", "dora"],
+        Field(
+            description=(
+                "lora: low-rank adapters; rslora: scaled by alpha / sqrt(rank), for high ranks; "
+                "dora: with a trained length for each output beside the direction."
+            )
+        ),
+    ] = "lora"
     rank: Annotated[int, Field(ge=1, description="The rank of each adapter.")] = 16
     alpha: Annotated[
-        float, Field(gt=0, description="The adapter's output is scaled by alpha / rank.")
+        float,
+        Field(gt=0, description="The adapter's output is scaled by alpha / rank (rslora: sqrt)."),
     ] = 32.0
     dropout: Annotated[
         float, Field(ge=0, lt=1, description="The share of adapter inputs set to zero in training.")
@@ -40,6 +50,11 @@ class LoraMethod(Part):
             )
         ),
     ] = "all-linear"
+
+    @property
+    def scale(self) -> float:
+        """The factor of the adapter's output (rslora: Kalajdzievski, 2023)."""
+        return self.alpha / (math.sqrt(self.rank) if self.type == "rslora" else self.rank)
 
 
 class FullMethod(Part):

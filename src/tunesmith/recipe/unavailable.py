@@ -19,7 +19,7 @@ _TASK_COLUMNS = {
 }
 _QUANTISED = "use method: lora on a bf16 base (model.dtype: bf16), which also keeps memory low"
 _ADAPTER_METHODS = (
-    *("dora", "rslora", "pissa", "loha", "lokr", "ia3", "vera", "oft", "adalora"),
+    *("pissa", "loha", "lokr", "ia3", "vera", "oft", "adalora"),
     *("prefix", "prompt", "p-tuning", "bitfit"),
 )
 
@@ -105,6 +105,6 @@ KEYS: dict[str, tuple[str, str]] = {
         _NOT_IN_THIS_VERSION,
         "remove it; method: full trains every module",
     ),
-    "use_dora": (_NOT_IN_THIS_VERSION, _USE_LORA),
-    "use_rslora": (_NOT_IN_THIS_VERSION, _USE_LORA),
+    "use_dora": ("has another name here", "use method: dora"),
+    "use_rslora": ("has another name here", "use method: rslora"),
 }

@@ -132,9 +132,9 @@ def test_an_adapter_with_wrong_or_missing_names_is_refused_with_the_names(tmp_pa
 
 
 def test_an_adapter_kind_that_is_not_known_is_refused(tmp_path: Path) -> None:
-    config = peft.LoraConfig(r=4, target_modules=["q_proj"], use_dora=True)
+    config = peft.LoraConfig(r=4, target_modules=["q_proj"], rank_pattern={"q_proj": 2})
     peft.get_peft_model(make_llama(), config).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="use_dora"):
+    with pytest.raises(ModelError, match="rank_pattern"):
         load_adapter(make_llama(), tmp_path)
 
 

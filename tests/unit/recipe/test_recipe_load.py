@@ -245,7 +245,7 @@ def test_a_key_given_twice_is_refused(write) -> None:
     ("lines", "words"),
     [
         ("method: qlora\n", ("qlora", "nf4", "method: lora")),
-        ("method: {type: dora}\n", ("dora", "not available in this version", "method: lora")),
+        ("method: {type: pissa}\n", ("pissa", "not available in this version", "method: lora")),
         ("strategy: {type: deepspeed}\n", ("deepspeed", "single")),
         ("strategy: fsdp\n", ("fsdp", "single")),
         ("model: {source: tiny, base: nf4}\n", ("model.base", "dtype: bf16")),

@@ -1,0 +1,134 @@
+r"""Weight-decomposed low-rank adaptation (Liu et al., 2024): direction by LoRA, length by itself.
+
+    y = g * (x W^T + scale (x A^T) B^T) + bias,    g = m / |W + scale B A|  of each output
+
+m starts as the length of W's rows, so g is 1 and the adapter at step 0 changes nothing. As in
+section 4.3 of the paper the length is a constant in the backward pass; it changes when A and B
+do, once a step, and is worked out without ever forming W + scale B A:
+
+    |w + s b A|^2 = |w|^2 + 2 s b (A w) + s^2 b (A A^T) b^T      of each row w of W, b of B
+
+Shapes: N tokens, R rank.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tunesmith.methods.lora import start_factors
+
+
+class DoraLinear(nn.Module):
+    """A frozen linear layer with a low-rank update and a trained length for each output."""
+
+    square_norm: Tensor
+    norm: Tensor
+
+    def __init__(
+        self,
+        base: nn.Linear,
+        *,
+        rank: int,
+        scale: float,
+        dropout: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.base = base
+        self.rank = rank
+        self.scale = scale
+        self.dropout = dropout
+        self.active = True
+        self.lora_A, self.lora_B = start_factors(base, rank, generator)
+        square_norm = base.weight.detach().float().square().sum(dim=1)
+        self.register_buffer("square_norm", square_norm, persistent=False)
+        self.register_buffer("norm", square_norm.sqrt(), persistent=False)
+        self.magnitude = nn.Parameter(self.norm.clone())
+        self.train(base.training)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Apply the layer to [..., in]; the base alone where `active` is False."""
+        if not self.active:
+            return self.base(inputs)
+        if self.training and self.dropout:
+            return self._with_dropout(inputs)
+        output = _DoraProduct.apply(
+            inputs.reshape(-1, inputs.shape[-1]),
+            self.base.weight,
+            self.base.bias,
+            self.lora_A,
+            self.lora_B,
+            self.magnitude,
+            self.norm,
+            self.scale,
+        )
+        assert isinstance(output, Tensor)
+        return output.view(*inputs.shape[:-1], -1)
+
+    def _with_dropout(self, inputs: Tensor) -> Tensor:
+        dropped = F.dropout(inputs, self.dropout)
+        b = (self.lora_B * self.scale).to(inputs.dtype)
+        update = F.linear(F.linear(dropped, self.lora_A.to(inputs.dtype)), b)
+        gain = self.magnitude / self.norm
+        bias = cast("Tensor | None", self.base.bias)
+        scaled = ((F.linear(inputs, self.base.weight) + update) * gain).to(inputs.dtype)
+        return scaled if bias is None else scaled + bias
+
+    @torch.no_grad()
+    def measure(self) -> None:
+        """Work out the lengths of the rows anew, after A and B have changed."""
+        weight = self.base.weight
+        along_OR = (weight @ self.lora_A.to(weight.dtype).T).float()
+        square_RR = self.lora_A @ self.lora_A.T
+        cross = (self.lora_B * along_OR).sum(dim=1)
+        square = ((self.lora_B @ square_RR) * self.lora_B).sum(dim=1)
+        total = self.square_norm + 2 * self.scale * cross + self.scale**2 * square
+        # rounding may take the length of a row that is all but cancelled below nothing
+        self.norm.copy_(total.clamp_min_(torch.finfo(torch.float32).tiny).sqrt_())
+
+
+class _DoraProduct(torch.autograd.Function):
+    """All products in one node. Of the output only itself is kept, which others keep, too."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inputs: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        lora_A: Tensor,
+        lora_B: Tensor,
+        magnitude: Tensor,
+        norm: Tensor,
+        scale: float,
+    ) -> Tensor:
+        a, b = lora_A.to(inputs.dtype), (lora_B * scale).to(inputs.dtype)
+        gain = magnitude / norm
+        low_NR = inputs @ a.T
+        output = F.linear(inputs, weight).addmm_(low_NR, b.T).mul_(gain)
+        if bias is not None:
+            output += bias
+        ctx.save_for_backward(inputs, weight, bias, low_NR, a, b, magnitude, gain, output)
+        ctx.scale = scale
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, weight, bias, low_NR, a, b, magnitude, gain, output = ctx.saved_tensors
+        grad = gradients[0]
+        unbiased = output if bias is None else output - bias
+        # y - bias = m u / |.|, so its derivative by m is (y - bias) / m
+        along = (grad.float() * unbiased).sum(dim=0)
+        grad_magnitude = torch.where(magnitude == 0, 0.0, along / magnitude)
+        scaled = torch.mul(grad, gain, out=torch.empty_like(grad))
+        grad_low_NR = scaled @ b
+        grad_b = (low_NR.T @ scaled).T.float().mul_(ctx.scale)
+        grad_a = (grad_low_NR.T @ inputs).float()
+        grad_inputs = None
+        if ctx.needs_input_grad[0]:
+            grad_inputs = (scaled @ weight).addmm_(grad_low_NR, a)
+        return grad_inputs, None, None, grad_a, grad_b, grad_magnitude, None, None
