@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import subprocess
 import sys
 from collections import deque
@@ -82,6 +81,7 @@ class _Worker:
             [sys.executable, "-P", "-m", "tunesmith.data.prepared.workers"],  # -P: not from here
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            process_group=0,  # Ctrl-C is for the process that asks: it says when it is over
             env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
         )
         assert self._process.stdin, "the process was given a pipe"
@@ -147,8 +147,6 @@ def serve(source: IO[bytes], sink: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    # Ctrl-C reaches every process of the group: the one that asked says when it is over.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sink = sys.stdout.buffer
     sys.stdout = sys.stderr  # nothing else may write between the answers
     serve(sys.stdin.buffer, sink)

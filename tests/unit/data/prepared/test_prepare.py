@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,10 +140,9 @@ class EndingWithinAnAnswer(Failing):
         os._exit(7)
 
 
-class Interrupted(Failing):
+class TellingItsGroup(Failing):
     def rows(self) -> Iterator[Row | RowFault]:
-        os.kill(os.getpid(), signal.SIGINT)
-        yield Row("d.jsonl", 1, pair("q", "a"), 1)
+        raise ValueError(f"a group of its own: {os.getpgrp() == os.getpid()}")
 
 
 def work(chunk: Chunk, monkeypatch: pytest.MonkeyPatch) -> list[Prepared]:
@@ -175,10 +173,11 @@ def test_what_goes_wrong_in_a_worker_is_raised_here(
         work(chunk, monkeypatch)
 
 
-def test_an_interrupt_that_reaches_all_processes_is_the_asking_ones_alone(
+def test_an_interrupt_from_the_keyboard_does_not_reach_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert [len(made.block.rows) for made in work(Interrupted(), monkeypatch)] == [1, 1, 1]
+    with pytest.raises(ValueError, match="a group of its own: True"):
+        work(TellingItsGroup(), monkeypatch)
 
 
 def test_bad_rows_that_are_left_out_are_all_listed(tmp_path: Path, source: TokenizerSource) -> None:
