@@ -16,7 +16,7 @@ from tunesmith.cli.model_folder import model_folder
 from tunesmith.cli.quantities import count_text
 from tunesmith.cli.reading import AS_IN_MODEL, AS_READ, Reading, ReadingOptions, TokenOptions
 from tunesmith.cli.xray import show_xray
-from tunesmith.core.errors import MAX_FAULTS_IN_MESSAGE, DataError
+from tunesmith.core.errors import MAX_FAULTS_IN_MESSAGE, DataError, Fault, UserError
 from tunesmith.core.run_dir import write_bytes
 from tunesmith.data.examine import examine, page_of
 from tunesmith.data.formats import FORMATS, TaskName
@@ -133,8 +133,10 @@ def stats(
     json:
         Print one JSON document.
     """
-    source = TokenizerSource(str(model_folder(model)), tuple(tokens.given.items()))
     part = reading.part(file, validation=validation, test=test)
+    if html is not None:
+        require_place(html)
+    source = TokenizerSource(str(model_folder(model)), tuple(tokens.given.items()))
     task = reading.task or task_of(file, reading)
     data = lay_out(part, task, source, tell=output.note)
     xray = examine(data, source, model=model)
@@ -147,6 +149,16 @@ def stats(
         if html is not None:
             output.say(f"\nthe page: {html}")
     return 0
+
+
+def require_place(page: Path) -> None:
+    """Raise an error where no page can be written, before the work for it is done."""
+    if page.is_dir():
+        fix = f"name a file in it, such as {page / 'page.html'}"
+        raise UserError(Fault(found="a folder, where a page should be", where=str(page), fix=fix))
+    if not page.parent.is_dir():
+        fix = "make it, or name a file in another folder"
+        raise UserError(Fault(found="there is no such folder", where=str(page.parent), fix=fix))
 
 
 def task_of(file: str, reading: Reading) -> TaskName:

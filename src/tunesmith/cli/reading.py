@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
+from pydantic import ValidationError
 
 from tunesmith.cli.columns import parse_columns
+from tunesmith.core.errors import Fault, UserError
 from tunesmith.recipe.data import DataPart, FormatWord
 from tunesmith.recipe.model import SpecialTokens
 
@@ -77,26 +79,29 @@ class Reading:
 
     def part(self, file: str, **more: str | None) -> DataPart:
         """The recipe's part that says the same."""
-        return DataPart.model_validate(
-            {
-                "train": file,
-                "format": self.format,
-                "columns": parse_columns(self.columns),
-                "system": self.system or None,
-                "train_on": self.train_on,
-                "max_length": self.max_length,
-                "overflow": self.overflow,
-                "limit": self.limit,
-                "on_bad_row": self.on_bad_row,
-                "turn_order": self.turn_order,
-                "system_role": self.system_role,
-                "unstable_template": self.unstable_template,
-                "end_token": self.end_token,
-                "documents": self.documents,
-                "rows_at": self.rows_at,
-                **{key: value for key, value in more.items() if value},
-            }
-        )
+        words = {"train": file, **self._words(), **{key: one for key, one in more.items() if one}}
+        try:
+            return DataPart.model_validate(words)
+        except ValidationError as error:
+            raise _wrong_option(error) from error
+
+    def _words(self) -> dict[str, object]:
+        return {
+            "format": self.format,
+            "columns": parse_columns(self.columns),
+            "system": self.system or None,
+            "train_on": self.train_on,
+            "max_length": self.max_length,
+            "overflow": self.overflow,
+            "limit": self.limit,
+            "on_bad_row": self.on_bad_row,
+            "turn_order": self.turn_order,
+            "system_role": self.system_role,
+            "unstable_template": self.unstable_template,
+            "end_token": self.end_token,
+            "documents": self.documents,
+            "rows_at": self.rows_at,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,3 +122,17 @@ AS_READ = Reading()
 AS_IN_MODEL = Tokens()
 ReadingOptions = Annotated[Reading, Parameter(name="*")]
 TokenOptions = Annotated[Tokens, Parameter(name="*")]
+_FIXES = {"validation": "write a share such as 10%, or the path of a file"}
+
+
+def _wrong_option(error: ValidationError) -> UserError:
+    """What the recipe's part refuses, told in the words of the command line."""
+    faults = [
+        Fault(
+            found=str(one["msg"]).removeprefix("Value error, "),
+            where=f"--{str(one['loc'][0]).replace('_', '-')} {one['input']}",
+            fix=_FIXES.get(str(one["loc"][0]), "see --help for what it may be"),
+        )
+        for one in error.errors()
+    ]
+    return UserError(faults, code="invalid_command")

@@ -124,6 +124,24 @@ def test_statistics_are_an_x_ray_of_a_run(
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--validation", "0%"], "0% leaves no rows on one side"),
+        (["--validation", "some%"], "write a share such as 10%"),
+        (["--html", "{folder}"], "a folder, where a page should be"),
+        (["--html", "{folder}/none/page.html"], "there is no such folder"),
+    ],
+)
+def test_an_option_that_cannot_be_is_a_users_fault(
+    rows: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    given = [option.format(folder=rows.parent) for option in options]
+    assert main(["data", "stats", str(rows), *given]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("tiny")
 def test_rows_in_both_files_are_told(
     rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
