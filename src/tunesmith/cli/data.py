@@ -12,17 +12,16 @@ from cyclopts.validators import Number
 from rich.text import Text
 
 from tunesmith.cli import output
+from tunesmith.cli.check_view import describe_check, show_check
 from tunesmith.cli.model_folder import model_folder
-from tunesmith.cli.quantities import count_text
 from tunesmith.cli.reading import AS_IN_MODEL, AS_READ, Reading, ReadingOptions, TokenOptions
 from tunesmith.cli.xray import show_xray
-from tunesmith.core.errors import MAX_FAULTS_IN_MESSAGE, DataError, Fault, UserError
+from tunesmith.core.errors import DataError, Fault, UserError
 from tunesmith.core.run_dir import write_bytes
 from tunesmith.data.examine import examine, page_of
-from tunesmith.data.formats import FORMATS, TaskName
+from tunesmith.data.formats import TaskName
 from tunesmith.data.pipeline import lay_out
-from tunesmith.data.prepared.prepare import PreparedFile, prepare_file
-from tunesmith.data.prepared.sides import distinct_rows
+from tunesmith.data.prepared.prepare import prepare_file
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.data.render import Example, render_all
 from tunesmith.data.rows import RowFault
@@ -190,48 +189,6 @@ def first_examples(
     if faults:
         raise DataError(faults)
     return [one for each in rendered if not isinstance(each, RowFault) for one in each]
-
-
-def show_check(prepared: PreparedFile) -> None:
-    """Print what a file holds and what should be known of it."""
-    tally = prepared.tally
-    found = f"{count_text(tally.rows_refused)} rows left out" if tally.rows_refused else "no faults"
-    output.say(f"{prepared.source}: {found}", style="bold")
-    duplicates = len(prepared.store.rows) - len(distinct_rows(prepared.store.rows))
-    output.show_pairs(
-        {
-            "rows": count_text(tally.rows_read),
-            "form": prepared.judgement.form or "",
-            "serves task": ", ".join(FORMATS[prepared.judgement.form].tasks)
-            if prepared.judgement.form
-            else "",
-            "duplicates": f"{count_text(duplicates)} (left out of a run)",
-        }
-    )
-    for reason, rows in tally.reasons.most_common():
-        output.say(f"  left out: {reason} ({count_text(rows)} rows)")
-    for row_id, reason in tally.dropped[:MAX_FAULTS_IN_MESSAGE]:
-        output.say(f"    {row_id}: {reason}")
-    for column, rows in tally.ignored.most_common():
-        output.say(f"  column {column} is not read ({count_text(rows)} rows have it)")
-    for told in tally.notes:
-        output.say(f"  note: {told.what} ({count_text(told.rows)} rows, first {told.first})")
-
-
-def describe_check(prepared: PreparedFile) -> dict[str, Any]:
-    """What `data check --json` prints."""
-    tally = prepared.tally
-    return {
-        "file": prepared.source,
-        "paths": list(prepared.store.meta["files"]),
-        "format": prepared.judgement.form,
-        "rows": tally.rows_read,
-        "rows_refused": tally.rows_refused,
-        "reasons": dict(tally.reasons.most_common()),
-        "duplicates": len(prepared.store.rows) - len(distinct_rows(prepared.store.rows)),
-        "ignored_columns": dict(tally.ignored.most_common()),
-        "notes": [asdict(told) for told in tally.notes],
-    }
 
 
 def _coloured(pieces: Sequence[Piece]) -> Text:

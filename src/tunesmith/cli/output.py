@@ -63,15 +63,20 @@ def show_error(error: TunesmithError, *, as_json: bool) -> None:
         note(f"  to do: {clean(fault.fix)}")
     hidden = error.total - len(error.faults[:MAX_FAULTS_IN_MESSAGE])
     if hidden > 0:
-        note(f"... and {hidden:,} more of {error.total:,} faults")
+        note(f"... and {hidden:,} more faults")  # the first may be the sum of the others
 
 
 def describe_error(error: TunesmithError) -> dict[str, Any]:
-    """The error as `--json` shows it."""
+    """The error as `--json` shows it; `total` is more than the faults where not all are kept."""
     faults = [
         {"found": fault.found, "where": fault.where, "fix": fault.fix} for fault in error.faults
     ]
-    return {"code": error.code, "exit_code": error.exit_code, "faults": faults}
+    return {
+        "code": error.code,
+        "exit_code": error.exit_code,
+        "total": error.total,
+        "faults": faults,
+    }
 
 
 def show_table(

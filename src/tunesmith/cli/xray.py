@@ -11,12 +11,18 @@ from tunesmith.cli import output
 from tunesmith.cli.quantities import count_text
 from tunesmith.data.xray.facts import SideXRay, Verdict, XRay
 from tunesmith.data.xray.lengths import Lengths
-from tunesmith.data.xray.numbers import clusters_text, headline, label_lines, numbers
+from tunesmith.data.xray.numbers import (
+    clusters_text,
+    headline,
+    label_lines,
+    numbers,
+    rows_text,
+)
 from tunesmith.data.xray.overlap import Overlap, RowPair
 
 BAR_WIDTH = 40
 MAX_PAIRS = 2
-PAIR_CHARS = 100
+PAIR_CHARS = 96  # with its indent, a line of a terminal of 100 columns
 STYLES = {"error": "bold red", "warning": "bold yellow"}
 
 
@@ -124,7 +130,7 @@ def dropped_lines(xray: XRay) -> Iterator[str]:
     """Yield a line for each reason."""
     for dropped in xray.dropped:
         first = f", first {dropped.first}" if dropped.first else ""
-        yield f"{dropped.reason} ({count_text(dropped.rows)} rows{first})"
+        yield f"{dropped.reason} ({rows_text(dropped.rows)}{first})"
 
 
 def _overlap_title(overlap: Overlap) -> str:
@@ -134,9 +140,7 @@ def _overlap_title(overlap: Overlap) -> str:
 
 def _near_title(name: str, side: SideXRay) -> str:
     assert side.near is not None, "the caller has looked"
-    return (
-        f"Near-duplicates in {name}: {count_text(side.near.rows)} rows, {clusters_text(side.near)}"
-    )
+    return f"Near-duplicates in {name}: {rows_text(side.near.rows)}, {clusters_text(side.near)}"
 
 
 def _one_line(text: str) -> str:

@@ -156,8 +156,26 @@ def test_bad_rows_can_be_left_out(rows: Path, capsys: pytest.CaptureFixture[str]
         file.write('{"messages": []}\n')
     assert main(["data", "check", str(rows), "--on-bad-row", "drop"]) == 0
     printed = capsys.readouterr().out
-    assert "1 rows left out" in printed
+    assert "1 row left out" in printed
+    assert "4, 3 of them usable" in printed
+    assert "left out: empty messages (1 row)" in printed
     assert "rows.jsonl:4: empty messages" in printed
+
+
+def test_rows_that_are_left_out_and_not_listed_are_counted(
+    rows: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with rows.open("a") as file:
+        file.write('{"messages": []}\n' * 23)
+    check = ["data", "check", str(rows), "--on-bad-row", "drop"]
+    assert main(check) == 0
+    assert capsys.readouterr().out.endswith("    ... and 3 rows more\n")
+    assert main([*check, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["tasks"] == ["chat"]
+    assert (document["rows_usable"], document["rows_refused"]) == (3, 23)
+    assert document["dropped"][0] == {"row_id": "rows.jsonl:4", "reason": "empty messages"}
+    assert len(document["dropped"]) == 23
 
 
 @pytest.mark.usefixtures("tiny")

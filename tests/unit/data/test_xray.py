@@ -20,6 +20,7 @@ from tunesmith.data.xray.build import SideArrays
 from tunesmith.data.xray.facts import BosCounts, DroppedRows, XRay
 from tunesmith.data.xray.labels import LabelCount
 from tunesmith.data.xray.lengths import Bin, measure
+from tunesmith.data.xray.numbers import headline
 from tunesmith.data.xray.overlap import RowText
 from tunesmith.data.xray.serving import ServingCheck, check_serving
 from tunesmith.recipe.data import DataPart
@@ -89,6 +90,9 @@ def test_rows_that_are_too_long_stop_a_run_by_default() -> None:
     assert xray.errors[0].sentence == (
         "1 of 2 training rows exceed data.max_length (64); the longest has 100 tokens"
     )
+    assert xray.errors[0].remedy.endswith("data.overflow: truncate or drop")
+    text = look(arrays, max_length=64, task="completion", form="text")
+    assert text.errors[0].remedy.endswith("data.overflow: chunk, truncate or drop")
 
 
 def test_a_long_text_that_is_cut_into_pieces_loses_nothing() -> None:
@@ -97,6 +101,12 @@ def test_a_long_text_that_is_cut_into_pieces_loses_nothing() -> None:
     assert xray.verdicts == ()
     train = xray.sides["train"]
     assert (train.rows_too_long, train.rows_cut, train.lost_tokens) == (1, 0, 0)
+
+
+def test_one_row_is_called_a_row() -> None:
+    xray = look(side([10], supervised=[0]))
+    assert headline(xray) == "0 tokens are trained, of 10 in 1 row, as tiny sees them."
+    assert xray.errors[0].sentence.startswith("0 trainable tokens in 1 row,")
 
 
 def test_nothing_to_train_is_an_error_that_names_the_model() -> None:

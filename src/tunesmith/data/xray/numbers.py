@@ -26,8 +26,8 @@ def headline(xray: XRay) -> str:
     if side is None or not side.rows:
         return "There are no rows to train on."
     return (
-        f"{side.trained_tokens:,} tokens are trained, of {side.tokens:,} in {side.rows:,} rows, "
-        f"as {xray.model} sees them."
+        f"{side.trained_tokens:,} tokens are trained, of {side.tokens:,} in "
+        f"{rows_text(side.rows)}, as {xray.model} sees them."
     )
 
 
@@ -50,6 +50,11 @@ def label_lines(labels: LabelBalance) -> Iterator[tuple[str, int]]:
         yield "(no label)", labels.unlabelled_rows
 
 
+def rows_text(rows: int) -> str:
+    """Count rows in words."""
+    return "1 row" if rows == 1 else f"{rows:,} rows"
+
+
 def clusters_text(near: NearDuplicates) -> str:
     """Say how many clusters there are."""
     return "1 cluster" if near.clusters == 1 else f"{near.clusters:,} clusters"
@@ -65,7 +70,7 @@ def _lines(xray: XRay) -> Iterator[tuple[str, Callable[[SideXRay], str], bool]]:
     yield "lengths", _lengths, True
     yield f"longer than {xray.max_length:,}", lambda side: f"{side.rows_too_long:,}", True
     yield "  of them cut", lambda side: f"{side.rows_cut:,}", False
-    yield "  pieces that texts are cut into", _pieces, False
+    yield "  examples after cutting", _pieces, False
     yield "  of them left out", lambda side: f"{side.rows_left_out:,}", False
     yield "  trained tokens lost", _lost, False
     yield "nothing to train", lambda side: f"{side.rows_unsupervised:,}", False
@@ -73,7 +78,7 @@ def _lines(xray: XRay) -> Iterator[tuple[str, Callable[[SideXRay], str], bool]]:
     yield "begin tokens", _begin_tokens, False
     yield "with control text", lambda side: f"{side.rows_with_control_text:,}", False
     yield "nearly repeat another", _near, True
-    yield "labels", _labels, False
+    yield "labels (most : least frequent)", _labels, False
 
 
 def _examples(side: SideXRay) -> str:
@@ -83,7 +88,7 @@ def _examples(side: SideXRay) -> str:
 def _pieces(side: SideXRay) -> str:
     """Say how many examples remain where cutting makes more of them."""
     is_cut_up = side.used_examples > side.examples - side.rows_unsupervised
-    return f"{side.used_examples:,} examples" if is_cut_up else ""
+    return f"{side.used_examples:,}" if is_cut_up else ""
 
 
 def _trained(side: SideXRay) -> str:
@@ -127,4 +132,4 @@ def _near(side: SideXRay) -> str:
 def _labels(side: SideXRay) -> str:
     if side.labels is None:
         return ""
-    return f"{side.labels.labels:,} (most to least frequent {side.labels.imbalance:.3g}:1)"
+    return f"{side.labels.labels:,} ({side.labels.imbalance:.3g}:1)"

@@ -126,8 +126,8 @@ def _overlap(overlap: Overlap) -> str:
     if not overlap.exact + overlap.near:
         return ""
     counts = (
-        f"<p>{overlap.exact:,} rows of {overlap.side} are also in {overlap.other}; "
-        f"{overlap.near:,} more are nearly the same as one there.</p>"
+        f"<p>Rows of {overlap.side} that are also in {overlap.other}: {overlap.exact:,}; "
+        f"that are nearly the same as one there: {overlap.near:,}.</p>"
     )
     pairs = (*overlap.exact_pairs, *overlap.near_pairs)
     return section(f"In {overlap.side} and in {overlap.other}", counts + _pairs(pairs))

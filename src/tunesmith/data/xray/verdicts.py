@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tunesmith.data.xray.facts import SideXRay, Verdict, XRay
+from tunesmith.data.xray.numbers import rows_text
 
 # A run stops where more rows than this have nothing to train even when they are whole.
 MAX_UNSUPERVISED_SHARE = 0.01
@@ -62,7 +63,7 @@ def _nothing_trained(xray: XRay, side: SideXRay) -> Iterator[Verdict]:
     else:
         how, remedy = "there are no rows on the training side", "add rows"
     yield _error(
-        f"0 trainable tokens in {side.rows:,} rows, rendered with {xray.model}: {how}", remedy
+        f"0 trainable tokens in {rows_text(side.rows)}, rendered with {xray.model}: {how}", remedy
     )
 
 
@@ -90,7 +91,7 @@ def _too_long(xray: XRay, name: str, side: SideXRay) -> Iterator[Verdict]:
         yield _error(
             f"{_of(side.rows_left_out, side.rows, name)} exceed {limit}; the longest has "
             f"{longest:,} tokens",
-            "raise data.max_length, or set data.overflow: truncate or drop",
+            f"raise data.max_length, or set data.overflow: {_ways_out(xray)}",
         )
     elif side.lost_supervised_tokens > MAX_LOST_SHARE * side.supervised_tokens:
         lost = f"{side.lost_supervised_tokens / side.supervised_tokens:.0%}"
@@ -100,6 +101,11 @@ def _too_long(xray: XRay, name: str, side: SideXRay) -> Iterator[Verdict]:
             f"raise it: 95% of rows have up to {side.lengths.ninety_fifth:,} tokens, the longest "
             f"has {longest:,}",
         )
+
+
+def _ways_out(xray: XRay) -> str:
+    """Name what else may be done with rows that are too long; only a plain text can be cut up."""
+    return "chunk, truncate or drop" if xray.format == "text" else "truncate or drop"
 
 
 def _end_of_turn(side: SideXRay) -> Iterator[Verdict]:
