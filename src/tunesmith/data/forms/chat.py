@@ -7,6 +7,7 @@ from dataclasses import replace
 from tunesmith.data.conversation import Conversation, Message, PlainText, PromptCompletion, Sample
 from tunesmith.data.fields import FieldReader
 from tunesmith.data.forms.form import Column, Format, read_system
+from tunesmith.data.json_text import type_name
 from tunesmith.data.messages import as_messages, read_message_list, read_messages
 from tunesmith.data.tool_calls import read_tools
 from tunesmith.data.turns import check_turns
@@ -84,7 +85,10 @@ def read_history(reader: FieldReader) -> tuple[Message, ...]:
                     Message("assistant", reader.check_text(f"{field}[1]", answer)),
                 ]
             case _:
-                reader.fault(field, "another value", "a list of two texts", reason="wrong type")
+                is_list = isinstance(pair, list)
+                what = "a list of something else" if is_list else type_name(pair, article=True)
+                found = f"got {what}"
+                reader.fault(field, found, "a list of two texts", reason="wrong type")
     return tuple(turns)
 
 

@@ -172,6 +172,8 @@ def _explain(
     if record.complaint:
         return replace(_complain(record, place, quote_line), spoils_file=True)
     fix = f"put a text that contains {dialect.name} between double quotes"
+    if len(record.fields) < len(columns):
+        fix = f"write {dialect.name} for each field that is missing, even where it is empty"
     if quote_line < record.lines[-1].number:
         fix = f"close the quote that is opened on line {quote_line}, or {fix}"
     return place.saying(

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 from tunesmith.data.data_file import DataFile, FileOptions
-from tunesmith.data.json_text import NotJsonError
+from tunesmith.data.json_text import NotJsonError, type_name
 from tunesmith.data.readers.json_object import KeptFields, is_list_of_a_row, is_one_row_a_line
 from tunesmith.data.readers.json_row import not_json, odd, to_row, with_raw
 from tunesmith.data.readers.json_stream import JsonStream, Value
@@ -138,8 +139,7 @@ def _read_at(path: list[str], rows_at: str, stream: JsonStream, rows: _Rows) -> 
         elif len(path) > 1 and stream.peek() == "{":
             yield from _read_at(path[1:], rows_at, stream, rows)
         else:
-            stream.value()
-            seen.remove(key)
+            yield _other_at(rows_at, key, stream.value().value, rows.shown)
     if path[0] not in seen:
         yield _nothing_at(rows_at, path, seen, rows.shown)
 
@@ -151,6 +151,20 @@ def _nothing_at(rows_at: str, path: list[str], seen: list[str], shown: str) -> R
         found=f'data.rows_at is {rows_at}, and there is no {what} "{path[0]}" there',
         expected="a list of objects at that path",
         fix=f"set data.rows_at to where the list is; the keys there are {', '.join(seen[:9])}",
+        reason="no list of rows",
+    )
+
+
+def _other_at(rows_at: str, key: str, value: object, shown: str) -> RowFault:
+    """Return what to say of a value on the path that leads no further, or is no list at its end."""
+    inner = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+    lists = [f"{rows_at}.{name}" for name, one in inner.items() if isinstance(one, list)]
+    near = f", such as {lists[0]}" if lists else ""
+    return RowFault(
+        file=shown,
+        found=f'data.rows_at is {rows_at}, and "{key}" there is {type_name(value, article=True)}',
+        expected="a list of objects at that path",
+        fix=f"set data.rows_at to where the list is{near}",
         reason="no list of rows",
     )
 

@@ -97,8 +97,10 @@ def test_for_completion_prompts_are_texts() -> None:
 
 
 def test_history_is_named_by_pair_and_side() -> None:
-    values = {"instruction": "c", "output": "d", "history": [["a", "b\ud83d"], "x"]}
-    assert [fault.field for fault in faults(values)] == ["history[0][1]", "history[1]"]
+    values = {"instruction": "c", "output": "d", "history": [["a", "b\ud83d"], "x", ["y"]]}
+    found = faults(values)
+    assert [fault.field for fault in found] == ["history[0][1]", "history[1]", "history[2]"]
+    assert [fault.found for fault in found[1:]] == ["got a string", "got a list of something else"]
 
 
 def test_columns_under_other_names_and_inside_others() -> None:

@@ -58,7 +58,8 @@ def test_ragged_rows_are_all_named_with_their_counts(tmp_path: Path) -> None:
         (2, "line 2 has 3 fields"), (4, "line 4 has 1 field"),
     ]  # fmt: skip
     assert faults[0].expected == "2 as in the header: text, label"
-    assert "a comma" in faults[0].fix
+    assert "between double quotes" in faults[0].fix
+    assert faults[1].fix == "write a comma for each field that is missing, even where it is empty"
     assert all(fault.is_of_row for fault in faults)
 
 

@@ -104,6 +104,14 @@ def test_rows_at_goes_down_a_path(tmp_path: Path) -> None:
         assert wrong in fault.found
 
 
+def test_rows_at_something_else_says_what_it_is(tmp_path: Path) -> None:
+    path = write(tmp_path, '{"result": {"n": 2, "rows": [{"a": 1}]}}', "d.json")
+    fault = fault_of(path, rows_at="result")
+    assert 'and "result" there is an object' in fault.found
+    assert fault.fix.endswith("such as result.rows")
+    assert '"n" there is an integer' in fault_of(path, rows_at="result.n.x").found
+
+
 def test_columns_of_lists_become_rows(tmp_path: Path) -> None:
     path = write(tmp_path, '{"prompt": ["a", "b"], "completion": ["c", "d"]}', "d.json")
     assert values_of(path) == [
