@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from tunesmith import __version__
 from tunesmith.core.errors import Fault, TunesmithError, UserError
@@ -108,8 +108,11 @@ def _take(flag: str, tokens: list[str]) -> bool:
 def _as_user_error(error: CycloptsError) -> UserError:
     command = " ".join(("tunesmith", *(error.command_chain or ())))
     found = " ".join(str(error).split())
-    fault = Fault(found=found, where="the command line", fix=f"see {command} --help")
-    return UserError(fault, code="invalid_command")
+    fix = f"see {command} --help"
+    if isinstance(error, UnusedCliTokensError):
+        found = f"nothing takes {' '.join(map(repr, error.unused_tokens or ()))}"
+        fix = f"an option is repeated for each of its values; {fix}"
+    return UserError(Fault(found=found, where="the command line", fix=fix), code="invalid_command")
 
 
 def _as_bug() -> TunesmithError:

@@ -28,7 +28,7 @@ class Reading:
     ] = "auto"
     columns: Annotated[
         tuple[str, ...],
-        Parameter(help="An own column name, e.g. prompt=question. May be repeated."),
+        Parameter(help="An own column name, e.g. prompt=question; repeated for each column."),
     ] = ()
     system: Annotated[
         str | None, Parameter(help="A system message for conversations without one.")
@@ -38,17 +38,18 @@ class Reading:
         Parameter(help="Which turns are trained; by default the assistant's."),
     ] = "assistant"
     max_length: Annotated[
-        int, Parameter(validator=Number(gte=2), help="The most tokens of a row.")
+        int, Parameter(validator=Number(gte=2), help="The most tokens of a row; by default 1024.")
     ] = 1024
     overflow: Annotated[
         Literal["error", "drop", "truncate", "chunk"],
-        Parameter(help="What a run would do with longer rows."),
+        Parameter(help="What a run would do with longer rows; by default error."),
     ] = "error"
     limit: Annotated[
         int | None, Parameter(validator=Number(gte=1), help="Only the first so many rows.")
     ] = None
     on_bad_row: Annotated[
-        Literal["error", "drop"], Parameter(help="Report bad rows as errors, or leave them out.")
+        Literal["error", "drop"],
+        Parameter(help="Report bad rows, or leave them out; by default error."),
     ] = "error"
     turn_order: Annotated[
         Literal["strict", "merge"],
@@ -56,7 +57,7 @@ class Reading:
     ] = "strict"
     system_role: Annotated[
         Literal["keep", "fold", "drop"],
-        Parameter(help="What happens to a system message that the template refuses."),
+        Parameter(help="A system message that the template refuses: an error, or as told."),
     ] = "keep"
     unstable_template: Annotated[
         Literal["split", "error"],
@@ -71,7 +72,7 @@ class Reading:
     ] = True
     documents: Annotated[
         Literal["auto", "line", "block", "file"],
-        Parameter(help="What one row of a text file is."),
+        Parameter(help="What one row of a text file is; by default by the name of the file."),
     ] = "auto"
     rows_at: Annotated[
         str | None, Parameter(help="Where the list of rows is in a JSON object, e.g. result.rows.")

@@ -95,6 +95,14 @@ def test_a_wrong_command_line_with_json_is_a_json_error(
     assert error["exit_code"] == 2
 
 
+def test_a_word_that_nothing_takes_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = ["--columns", "prompt=question", "completion=answer"]
+    assert main(["data", "check", "rows.jsonl", *columns]) == 2
+    printed = capsys.readouterr().err
+    assert "nothing takes 'completion=answer'" in printed
+    assert "an option is repeated for each of its values" in printed
+
+
 def test_a_near_verb_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
     main(["traim"])
     assert '"train"' in capsys.readouterr().err
