@@ -14,6 +14,7 @@ from rich.text import Text
 from tunesmith.cli import output
 from tunesmith.cli.check_view import describe_check, show_check
 from tunesmith.cli.model_folder import model_folder
+from tunesmith.cli.quantities import count_text
 from tunesmith.cli.reading import AS_IN_MODEL, AS_READ, Reading, ReadingOptions, TokenOptions
 from tunesmith.cli.xray import show_xray
 from tunesmith.core.errors import DataError, Fault, UserError
@@ -34,6 +35,7 @@ DEFAULT_MODEL = next(iter(CATALOG))
 TRAINED_STYLE = "black on green"
 # Around what is trained where there are no colours.
 OPEN, CLOSE = "[[", "]]"
+STOPS_A_RUN = UserError.exit_code
 
 app = App(name="data", help="Check, show and count the rows of a data file.", help_epilogue="")
 
@@ -42,10 +44,13 @@ app = App(name="data", help="Check, show and count the rows of a data file.", he
 def check(file: str, /, *, reading: ReadingOptions = AS_READ, json: bool = False) -> int:
     """Report every fault of a file with its line. Needs no model.
 
+    The options are the words of a recipe's data part: --on-bad-row is data.on_bad_row. What a
+    message says of data.columns {prompt: question} is here --columns prompt=question.
+
     Parameters
     ----------
     file:
-        The data file, or a built-in sample such as sample:support-desk.
+        What data.train names: a file, a folder, a pattern, or a sample such as sample:support-desk.
     json:
         Print one JSON document.
     """
@@ -74,11 +79,11 @@ def show(
     Parameters
     ----------
     file:
-        The data file, or a built-in sample such as sample:support-desk.
+        What data.train names: a file, a folder, a pattern, or a sample such as sample:support-desk.
     model:
         Whose template and tokens are used; by default the catalogue's small model.
     rows:
-        How many rows; by default 3.
+        How many of the first rows; by default 3.
     json:
         Print one JSON document.
     """
@@ -95,8 +100,7 @@ def show(
         )
         return 0
     for example, pieces in shown:
-        total, trained = len(example.tokens), example.supervised_tokens
-        output.say(f"{example.row_id}: {total} tokens, {trained} trained", style="bold")
+        output.say(heading(example, reading.max_length), style="bold")
         output.say(_coloured(pieces) if output.is_terminal() else bracketed(pieces))
         output.say()
     return 0
@@ -117,6 +121,8 @@ def stats(
 ) -> int:
     """X-ray a file: what a run would train, cut and leave out, and what is in it twice.
 
+    Its exit code is 2 where a run would stop.
+
     Parameters
     ----------
     file:
@@ -124,7 +130,7 @@ def stats(
     model:
         Whose template and tokens are used; by default the catalogue's small model.
     validation:
-        A file of held-out rows, or a share such as 10%; by default as in a recipe.
+        A file of held-out rows, or a share that is split off; by default 10%, as in a recipe.
     test:
         A file of rows for a last test, to be held against the others.
     html:
@@ -142,12 +148,12 @@ def stats(
     if html is not None:
         write_bytes(html, page_of(xray, data, source).encode())
     if json:
-        output.show_json(xray.as_json())
+        output.show_json({"file": file, **xray.as_json()})
     else:
         show_xray(xray)
         if html is not None:
             output.say(f"\nthe page: {html}")
-    return 0
+    return STOPS_A_RUN if xray.errors else 0
 
 
 def require_place(page: Path) -> None:
@@ -166,6 +172,16 @@ def task_of(file: str, reading: Reading) -> TaskName:
     return check_file(file, first, None).task
 
 
+def heading(example: Example, max_length: int) -> str:
+    """Name an example, and say how long it is."""
+    part = f", {example.part}" if example.part else ""
+    total = len(example.tokens)
+    tokens = "1 token" if total == 1 else f"{count_text(total)} tokens"
+    over = f", longer than {count_text(max_length)}" if total > max_length else ""
+    trained = count_text(example.supervised_tokens)
+    return f"{example.row_id}{part}: {tokens}, {trained} trained{over}"
+
+
 def bracketed(pieces: Sequence[Piece]) -> str:
     """The text with brackets around each stretch that is trained."""
     text, inside = "", False
@@ -180,15 +196,25 @@ def bracketed(pieces: Sequence[Piece]) -> str:
 def first_examples(
     file: str, reading: Reading, tokenizer: Tokenizer, num_rows: int
 ) -> list[Example]:
-    """Render the first rows of a file; rows behind them are not read."""
-    part = reading.part(file).model_copy(update={"limit": min(num_rows, reading.limit or num_rows)})
+    """Render the first rows of a file; those behind them are read only to stand in for bad ones."""
+    part = reading.part(file)
+    is_dropping = part.on_bad_row == "drop"
+    to_read = max(num_rows, ROWS_TO_JUDGE_BY) if is_dropping else num_rows
+    part = part.model_copy(update={"limit": min(to_read, reading.limit or to_read)})
     checked = check_file(file, part, reading.task)
     raise_faults([checked])
-    rendered = list(render_all(checked.samples, TextEncoder(tokenizer), part, checked.task))
-    faults = [one.to_fault() for one in rendered if isinstance(one, RowFault)]
-    if faults:
+    rows: list[tuple[Example, ...]] = []
+    faults: list[Fault] = []
+    for one in render_all(checked.samples, TextEncoder(tokenizer), part, checked.task):
+        if isinstance(one, RowFault):
+            faults.append(one.to_fault())
+        else:
+            rows.append(one)
+        if len(rows) == num_rows:
+            break
+    if faults and not (is_dropping and rows):
         raise DataError(faults)
-    return [one for each in rendered if not isinstance(each, RowFault) for one in each]
+    return [example for examples in rows for example in examples]
 
 
 def _coloured(pieces: Sequence[Piece]) -> Text:
@@ -203,6 +229,7 @@ def _coloured(pieces: Sequence[Piece]) -> Text:
 def _row_document(example: Example, pieces: Sequence[Piece]) -> dict[str, Any]:
     return {
         "row_id": example.row_id,
+        "part": example.part,
         "tokens": len(example.tokens),
         "supervised_tokens": example.supervised_tokens,
         "pieces": [asdict(piece) for piece in pieces],

@@ -106,11 +106,46 @@ def test_shown_rows_as_json_have_pieces(rows: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.usefixtures("tiny")
+def test_rows_that_are_left_out_are_not_among_those_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    unprintable = {**json.loads(row("t?", "no")), "tools": [tool]}
+    path = tmp_path / "rows.jsonl"
+    lines = ['{"messages": []}\n', json.dumps(unprintable), "\n", row("a?", "yes"), row("b?", "no")]
+    path.write_text("".join(lines))
+    show = ["data", "show", str(path), "--rows", "1"]
+    assert main(show) == 2
+    assert main([*show, "--on-bad-row", "drop"]) == 0
+    printed = capsys.readouterr().out
+    assert "rows.jsonl:3: " in printed
+    assert "rows.jsonl:4: " not in printed
+    path.write_text(json.dumps(unprintable) + "\n")
+    assert main([*show, "--on-bad-row", "drop"]) == 2
+    assert "tools" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("tiny")
+def test_both_answers_of_a_preference_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}) + "\n")
+    assert main(["data", "show", str(path), "--max-length", "9"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("rows.jsonl")]
+    assert [line.split(":")[1] for line in lines] == ["1, chosen", "1, rejected"]
+    assert lines[0].endswith(" trained, longer than 9")
+    assert main(["data", "show", str(path), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["part"] for row in shown] == ["chosen", "rejected"]
+
+
+@pytest.mark.usefixtures("tiny")
 def test_statistics_are_an_x_ray_of_a_run(
     rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "page.html"
-    assert main(["data", "stats", str(rows), "--max-length", "23", "--html", str(page)]) == 0
+    assert main(["data", "stats", str(rows), "--max-length", "23", "--html", str(page)]) == 2
     printed = capsys.readouterr().out
     for words in ("error:", "to do:", "longer than 23", "Lengths in tokens, train", "equal rows"):
         assert words in printed
@@ -121,6 +156,8 @@ def test_statistics_are_an_x_ray_of_a_run(
     sides = document["sides"]
     assert sides["train"]["rows"] + sides["validation"]["rows"] == 2
     assert sides["train"]["duplicates"] == 1
+    assert sides["train"]["trained_tokens"] == sides["train"]["supervised_tokens"]
+    assert document["file"] == str(rows)
 
 
 @pytest.mark.usefixtures("tiny")

@@ -104,4 +104,7 @@ class XRay:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as values that JSON knows."""
-        return asdict(self)
+        document = asdict(self)
+        for name, side in self.sides.items():
+            document["sides"][name]["trained_tokens"] = side.trained_tokens
+        return document
