@@ -89,7 +89,7 @@ def show_lines(title: str, lines: Iterable[str]) -> None:
 
 def length_bars(lengths: Lengths, max_length: int) -> dict[str, str]:
     """Return the histogram; the bars of rows that are all too long are drawn otherwise."""
-    names = {f"{bin.low}-{bin.high}": bin for bin in lengths.histogram}
+    names = {f"{bin.low:,}-{bin.high:,}": bin for bin in lengths.histogram}
     drawn = bars((name, bin.rows) for name, bin in names.items())
     return {
         name: f"{text.replace('#', 'x')}  over {max_length:,}"

@@ -74,6 +74,9 @@ def test_bars_are_drawn_to_the_longest() -> None:
 
 def test_bars_of_rows_that_are_too_long_are_drawn_otherwise() -> None:
     lengths = measure([10] * 4 + [100])
+    many = measure([1200, 2400])
+    assert many is not None
+    assert next(iter(length_bars(many, 50))).startswith("1,2")
     assert lengths is not None
     drawn = length_bars(lengths, 50)
     assert drawn["10-17"] == "#" * 40 + " 4"
