@@ -123,7 +123,10 @@ AS_READ = Reading()
 AS_IN_MODEL = Tokens()
 ReadingOptions = Annotated[Reading, Parameter(name="*")]
 TokenOptions = Annotated[Tokens, Parameter(name="*")]
-_FIXES = {"validation": "write a share such as 10%, or the path of a file"}
+_FIXES = {
+    "train": "name a file, a folder, a pattern or a sample",
+    "validation": "write a share such as 10%, or the path of a file",
+}
 
 
 def _wrong_option(error: ValidationError) -> UserError:
@@ -131,9 +134,13 @@ def _wrong_option(error: ValidationError) -> UserError:
     faults = [
         Fault(
             found=str(one["msg"]).removeprefix("Value error, "),
-            where=f"--{str(one['loc'][0]).replace('_', '-')} {one['input']}",
+            where=_option_of(str(one["loc"][0]), one["input"]),
             fix=_FIXES.get(str(one["loc"][0]), "see --help for what it may be"),
         )
         for one in error.errors()
     ]
     return UserError(faults, code="invalid_command")
+
+
+def _option_of(word: str, value: object) -> str:
+    return f"FILE {value!r}" if word == "train" else f"--{word.replace('_', '-')} {value}"

@@ -178,6 +178,11 @@ def test_an_option_that_cannot_be_is_a_users_fault(
     assert words in capsys.readouterr().err
 
 
+def test_a_file_without_a_name_is_a_users_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", ""]) == 2
+    assert "name a file, a folder, a pattern or a sample" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("tiny")
 def test_rows_in_both_files_are_told(
     rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -55,8 +55,11 @@ def open_bytes(path: Path, shown: str) -> Generator[IO[bytes]]:
     except OSError as error:
         raise UnreadableError(_forbidden(shown, error)) from error
     with file:
-        packed = packing_of(file.read(4))
-        file.seek(0)
+        try:
+            packed = packing_of(file.read(4))
+            file.seek(0)
+        except OSError as error:  # a disk that fails, a share that has gone
+            raise UnreadableError(_forbidden(shown, error)) from error
         with _unpacked(file, packed) as content:
             yield content
 
@@ -191,10 +194,11 @@ def _unreadable(path: Path, shown: str, error: Exception) -> RowFault:
 
 def _forbidden(shown: str, error: Exception) -> RowFault:
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    is_forbidden = isinstance(error, PermissionError)
     return RowFault(
         file=shown,
         found=f"the file cannot be read ({why})",
         expected="a readable file",
-        fix="allow this user to read it",
+        fix="allow this user to read it" if is_forbidden else "check its disk, or copy it again",
         reason="unreadable file",
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 from pathlib import Path
 
 import pyarrow as pa
@@ -85,6 +86,20 @@ def test_a_file_that_may_not_be_read_says_so(
 
     monkeypatch.setattr(Path, "open", refuse)
     assert "Permission denied" in fault_of(path).found
+
+
+def test_a_disk_that_fails_is_a_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    path = write(tmp_path, "{}", "d.jsonl")
+    monkeypatch.setattr(Path, "open", lambda *_: Failing())
+    fault = fault_of(path)
+    assert "Input/output error" in fault.found
+    assert "disk" in fault.fix
 
 
 @pytest.mark.parametrize("size", range(1, 9))
