@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from rich.text import Text
 
 from tunesmith.cli import output
 from tunesmith.cli.quantities import count_text
+from tunesmith.data.beginning import common_beginning
 from tunesmith.data.xray.facts import SideXRay, Verdict, XRay
 from tunesmith.data.xray.lengths import Lengths
 from tunesmith.data.xray.numbers import (
@@ -120,10 +121,12 @@ def pairs_by_title(xray: XRay) -> Iterator[tuple[str, tuple[RowPair, ...]]]:
 
 
 def pair_lines(pairs: Iterable[RowPair]) -> Iterator[str]:
-    """Yield three lines a pair: how near, and both rows as far as a line goes."""
+    """Yield three lines a pair: how near, and both rows from where they part, as a line goes."""
     for pair in list(pairs)[:MAX_PAIRS]:
         yield f"{pair.first.row_id} and {pair.second.row_id}: about {pair.similarity:.0%} in common"
-        yield from (f"  {_one_line(row.text)}" for row in (pair.first, pair.second) if row.text)
+        lines = [" ".join(row.text.split()) for row in (pair.first, pair.second) if row.text]
+        start = _start_of_difference(lines)
+        yield from (f"  {_cut_line(line, start)}" for line in lines)
 
 
 def dropped_lines(xray: XRay) -> Iterator[str]:
@@ -143,6 +146,13 @@ def _near_title(name: str, side: SideXRay) -> str:
     return f"Near-duplicates in {name}: {rows_text(side.near.rows)}, {clusters_text(side.near)}"
 
 
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
+def _start_of_difference(lines: Sequence[str]) -> int:
+    """Return from where to show lines of which a line's width would show nothing different."""
+    same = len(common_beginning(lines))
+    is_seen = same < PAIR_CHARS // 2 or same == max(map(len, lines), default=0)
+    return 0 if is_seen else same - PAIR_CHARS // 4
+
+
+def _cut_line(line: str, start: int) -> str:
+    line = f"...{line[start:]}" if start else line
     return line if len(line) <= PAIR_CHARS else line[: PAIR_CHARS - 3] + "..."

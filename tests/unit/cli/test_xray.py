@@ -93,6 +93,18 @@ def test_long_rows_and_many_pairs_are_cut_to_lines() -> None:
     assert lines[2] == "  short"
 
 
+def test_rows_with_one_long_beginning_are_shown_from_where_they_part() -> None:
+    same = "the harbour is closed today, " * 9
+    first, second = RowText("a:1", f"{same}at nine"), RowText("b:2", f"{same}at ten")
+    _, one, other = pair_lines([RowPair(first, second, 0.9)])
+    assert one.startswith("  ...")
+    assert one.endswith("at nine")
+    assert other.endswith("at ten")
+    _, one, other = pair_lines([RowPair(first, first, 1.0)])
+    assert one == other
+    assert one.startswith("  the harbour")
+
+
 def test_control_characters_of_rows_do_not_reach_the_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
