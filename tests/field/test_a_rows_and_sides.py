@@ -54,7 +54,7 @@ def test_b019_an_escaped_nul_is_kept_and_counted(tmp_path: Path, capsys: Capsys)
     path = write_rows(tmp_path / "nul.jsonl", pair("a\0b", "c"), pair("d", "e"))
     outcome = check(capsys, path)
     assert outcome.exit_code == 0
-    assert "a NUL character in a text, kept as it is (1 rows" in outcome.said
+    assert "a NUL character in a text, kept as it is (1 row" in outcome.said
     assert said_in(read(path).samples[0])[0] == ("user", "a\0b")
 
 
