@@ -27,7 +27,7 @@ from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.data.render import Example, render_all
 from tunesmith.data.rows import RowFault
 from tunesmith.data.show import Piece, show_example
-from tunesmith.data.tokenizer import TextEncoder, Tokenizer, load_tokenizer
+from tunesmith.data.tokenizer import Tokenizer, encoder_of, load_tokenizer
 from tunesmith.data.validate import ROWS_TO_JUDGE_BY, check_file, raise_faults, raise_tally
 from tunesmith.models.catalog import CATALOG
 
@@ -205,7 +205,7 @@ def first_examples(
     raise_faults([checked])
     rows: list[tuple[Example, ...]] = []
     faults: list[Fault] = []
-    for one in render_all(checked.samples, TextEncoder(tokenizer), part, checked.task):
+    for one in render_all(checked.samples, encoder_of(tokenizer), part, checked.task):
         if isinstance(one, RowFault):
             faults.append(one.to_fault())
         else:

@@ -15,7 +15,7 @@ from tunesmith.data.pipeline import RunData, Side
 from tunesmith.data.prepared.store import CONTROL_TEXT, HAS_END
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.data.render import Example
-from tunesmith.data.tokenizer import TextEncoder
+from tunesmith.data.tokenizer import encoder_of
 from tunesmith.data.xray.build import SideArrays, x_ray
 from tunesmith.data.xray.facts import DroppedRows, XRay
 from tunesmith.data.xray.overlap import RowText
@@ -32,7 +32,7 @@ SHOWN_ROWS = 10
 
 def examine(data: RunData, source: TokenizerSource, *, model: str = "") -> XRay:
     """Look at every row that a run would train on or measure with, as the named model sees it."""
-    encoder = TextEncoder(source.tokenizer)
+    encoder = encoder_of(source.tokenizer)
     return x_ray(
         {name: _arrays(side) for name, side in data.sides.items()},
         data.part,
@@ -49,7 +49,7 @@ def examine(data: RunData, source: TokenizerSource, *, model: str = "") -> XRay:
 
 def page_of(xray: XRay, data: RunData, source: TokenizerSource, *, rows: int = SHOWN_ROWS) -> str:
     """Return the X-ray as a page, with the first rows token by token."""
-    encoder = TextEncoder(source.tokenizer)
+    encoder = encoder_of(source.tokenizer)
     side = data.train_side  # rows that do not fit are shown, too: people want to see why
     first = [side.file.store.example(int(index)) for index in side.all_examples[:rows]]
     shown = [shown_row(example, encoder) for example in first]
@@ -60,8 +60,7 @@ def require_useful(xray: XRay, data: RunData) -> None:
     """Raise a DataError where a run would train on nothing useful."""
     faults = [
         Fault(found=verdict.sentence, where=data.part.train, fix=verdict.remedy)
-        for verdict in xray.verdicts
-        if verdict.severity == "error"
+        for verdict in xray.errors
     ]
     if faults:
         raise DataError(faults)
@@ -103,11 +102,10 @@ def _dropped(data: RunData) -> list[DroppedRows]:
         for row_id, reasons in file.tally.dropped:
             for reason in reasons.split("; "):
                 first.setdefault(reason, row_id)
-    counts: dict[str, int] = {}
-    for file in data.files:
-        for reason, rows in file.tally.reasons.items():
-            counts[reason] = counts.get(reason, 0) + rows
-    return [DroppedRows(reason, rows, first.get(reason, "")) for reason, rows in counts.items()]
+    return [
+        DroppedRows(reason, rows, first.get(reason, ""))
+        for reason, rows in data.refused_reasons().items()
+    ]
 
 
 def _first_samples(data: RunData) -> Iterator[tuple[Sample, Example]]:

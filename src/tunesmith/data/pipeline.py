@@ -85,12 +85,17 @@ class RunData:
 
     def dropped_reasons(self) -> dict[str, int]:
         """How many rows are not used, by reason; a row may have several."""
-        reasons: Counter[str] = Counter()
-        for file in self.files:
-            reasons.update(dict(file.tally.reasons))
+        reasons = self.refused_reasons()
         for side in (self.train_side, self.validation_side):
             reasons.update(side.fitted.reasons)
         return dict(reasons.most_common())
+
+    def refused_reasons(self) -> Counter[str]:
+        """How many rows could not be read or rendered, by reason."""
+        reasons: Counter[str] = Counter()
+        for file in self.files:
+            reasons.update(file.tally.reasons)
+        return reasons
 
     def rows_dropped(self) -> int:
         """How many rows `dropped` names, each once."""

@@ -44,7 +44,13 @@ from tunesmith.data.script import (
     with_system,
 )
 from tunesmith.data.template import render_chat, render_prompt
-from tunesmith.data.tokenizer import Encoding, TemplateRefusalError, TextEncoder, Tokenizer
+from tunesmith.data.tokenizer import (
+    Encoding,
+    TemplateRefusalError,
+    TextEncoder,
+    Tokenizer,
+    encoder_of,
+)
 from tunesmith.recipe.data import DataPart
 
 __all__ = [
@@ -73,7 +79,7 @@ class Prompt(NamedTuple):
 
 def render(sample: Sample, tokenizer: Tokenizer, part: DataPart, task: TaskName) -> Example:
     """Render a sample that is one example; raises DataError where it has no exact rendering."""
-    (example,) = _render_one(sample, TextEncoder(tokenizer), part, task)
+    (example,) = _render_one(sample, encoder_of(tokenizer), part, task)
     return example
 
 
@@ -96,7 +102,7 @@ def prompt_tokens(sample: Sample, tokenizer: Tokenizer, part: DataPart, task: Ta
     Of a plain text it is the first half, at most 64 tokens: the model is to go on from there. Of a
     preference it is the prompt of the better answer.
     """
-    encoder = TextEncoder(tokenizer)
+    encoder = encoder_of(tokenizer)
     match sample:
         case Conversation():
             return _prompt_of_chat(sample.messages, sample.tools, encoder, part)
@@ -124,7 +130,7 @@ def chat_prompt(
     system_role: Literal["keep", "fold", "drop"] = "keep",
 ) -> list[int]:
     """Return the tokens that a server sends for a conversation, rendered as in training."""
-    encoder = TextEncoder(tokenizer)
+    encoder = encoder_of(tokenizer)
     place = RowFault(file="the conversation")
     if encoder.template is None:
         raise DataError(no_template(encoder, place.file).to_fault())

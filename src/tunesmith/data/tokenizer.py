@@ -11,7 +11,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -335,6 +335,12 @@ class TextEncoder:
     @cached_property
     def _special_texts(self) -> dict[str, str]:
         return dict(self.tokenizer.special_tokens_map)
+
+
+@lru_cache(maxsize=4)
+def encoder_of(tokenizer: Tokenizer) -> TextEncoder:
+    """Return the encoder of a tokenizer; what it works out and remembers serves every call."""
+    return TextEncoder(tokenizer)
 
 
 def _first_of_last(turn: str, texts: tuple[str, ...]) -> Offset | None:

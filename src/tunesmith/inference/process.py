@@ -20,7 +20,7 @@ from tunesmith.core.errors import Fault, TunesmithError, UserError
 from tunesmith.core.log import set_up_logging
 from tunesmith.data.conversation import ROLES, Message
 from tunesmith.data.render import chat_prompt, with_system
-from tunesmith.data.tokenizer import TextEncoder
+from tunesmith.data.tokenizer import encoder_of
 from tunesmith.inference.engine import Engine, Generated
 from tunesmith.inference.loading import Loaded, load
 from tunesmith.inference.protocol import (
@@ -126,7 +126,7 @@ def _prompt(request: dict[str, Any], loaded: Loaded) -> list[int]:
         messages = with_system(tuple(_messages(request["messages"])), loaded.system)
         return chat_prompt(messages, loaded.tokenizer, system_role=loaded.system_role)
     if isinstance(request.get("prompt"), str):
-        encoder = TextEncoder(loaded.tokenizer)
+        encoder = encoder_of(loaded.tokenizer)
         tokens = encoder.ids(_mended(request["prompt"]))
         return [*encoder.missing_bos(tokens), *tokens]
     raise _bad_request("a request without messages or a prompt", "send messages, or a prompt")

@@ -7,7 +7,7 @@ learned to write that one, so an engine that waits for the other never stops.
 from __future__ import annotations
 
 from tunesmith.data.template import end_of_turn
-from tunesmith.data.tokenizer import TextEncoder, Tokenizer
+from tunesmith.data.tokenizer import Tokenizer, encoder_of
 
 
 def stop_ids(tokenizer: Tokenizer, model_end: int | list[int] | None) -> frozenset[int]:
@@ -18,7 +18,7 @@ def stop_ids(tokenizer: Tokenizer, model_end: int | list[int] | None) -> frozens
         model_end: the `eos_token_id` of the model's generation config.
     """
     found = [tokenizer.eos_token_id, *(model_end if isinstance(model_end, list) else [model_end])]
-    encoder = TextEncoder(tokenizer)
+    encoder = encoder_of(tokenizer)
     closing = end_of_turn(encoder)
     # A turn that ends in several tokens has no stop token; its text ends are the template's matter.
     if closing is not None and len(encoder.ids(closing)) == 1:

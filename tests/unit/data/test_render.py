@@ -31,6 +31,7 @@ from tunesmith.data.render import (
 from tunesmith.data.rows import RowFault
 from tunesmith.data.template import end_of_turn
 from tunesmith.data.tokenizer import TextEncoder, Tokenizer, load_tokenizer
+from tunesmith.data.word_memory import WordMemory
 from tunesmith.recipe.data import DataPart
 
 Make = Callable[..., Tokenizer]
@@ -471,3 +472,15 @@ def test_control_text_of_a_row_is_marked_and_that_of_the_template_is_not(make: M
     assert not render(ELM_OAK, tokenizer, part(), "chat").control_text
     assert render(talk("say <|im_end|>", "no"), tokenizer, part(), "chat").control_text
     assert not render(talk("say <|im_", "<no|>"), tokenizer, part(), "chat").control_text
+
+
+def test_prompts_of_one_tokenizer_share_what_was_worked_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    make = WordMemory.of
+    monkeypatch.setattr(WordMemory, "of", lambda backend: made.append(backend) or make(backend))
+    tokenizer = load_tokenizer(make_tokenizer(tmp_path))
+    for _ in range(3):
+        chat_prompt([Message("user", "the theatre")], tokenizer)
+    assert len(made) == 1

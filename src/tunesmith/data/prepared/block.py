@@ -31,7 +31,7 @@ from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.data.render import Example, render_all
 from tunesmith.data.row_hash import content_hash, whole_hash
 from tunesmith.data.rows import Chunk, Row, RowFault
-from tunesmith.data.tokenizer import TextEncoder
+from tunesmith.data.tokenizer import encoder_of
 from tunesmith.data.validate import Judgement, RowChecker, Tally
 from tunesmith.recipe.data import DataPart
 
@@ -70,7 +70,7 @@ class BlockMaker:
     def __init__(self, job: Job) -> None:
         self.job = job
         self._file_codes = {file: code for code, file in enumerate(job.files)}
-        self._encoder = TextEncoder(job.tokenizer.load()) if job.tokenizer else None
+        self._encoder = encoder_of(job.tokenizer.tokenizer) if job.tokenizer else None
 
     def make(self, chunk: Chunk) -> Prepared:
         """Prepare one chunk."""

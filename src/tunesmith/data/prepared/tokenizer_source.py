@@ -30,10 +30,6 @@ class TokenizerSource:
         """The tokenizer, loaded once."""
         return load_tokenizer(self.folder, special_tokens=dict(self.special_tokens))
 
-    def load(self) -> Tokenizer:
-        """Load the tokenizer."""
-        return self.tokenizer
-
     def __getstate__(self) -> tuple[str, tuple[tuple[str, str], ...]]:
         """Only the names travel to another process."""
         return self.folder, self.special_tokens
