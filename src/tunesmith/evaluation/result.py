@@ -9,12 +9,12 @@ import numpy as np
 
 from tunesmith.core import hardware
 from tunesmith.core.events import read_events
+from tunesmith.core.file_hash import file_sha256
 from tunesmith.core.run_dir import RunDir, read_json
 from tunesmith.data.pipeline import RunData
 from tunesmith.methods.base import AppliedMethod, count_trainable
 from tunesmith.models.facts import ModelFacts
 from tunesmith.training.checkpoint import Progress
-from tunesmith.training.environment import hash_file
 
 
 def describe_result(
@@ -53,7 +53,7 @@ def describe_result(
             **data.dropped_reasons(),
         },
         "artifacts": {
-            file.name: {"bytes": file.stat().st_size, "sha256": hash_file(file)}
+            file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
             for file in sorted(run_dir.final.iterdir())
         },
     }

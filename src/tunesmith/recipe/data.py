@@ -10,8 +10,7 @@ from tunesmith.recipe.part import Part
 from tunesmith.recipe.share import Share, parse_share
 
 SAMPLE_PREFIX = "sample:"
-FormatWord = Literal[
-    "auto",
+FormatName = Literal[
     "messages",
     "sharegpt",
     "alpaca",
@@ -25,6 +24,7 @@ FormatWord = Literal[
     "translation",
     "text-generation",
 ]
+FormatWord = Literal["auto"] | FormatName
 
 
 _PLAIN_WORDS = {

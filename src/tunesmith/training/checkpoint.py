@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.core.errors import Fault, RunError, TunesmithError
+from tunesmith.core.file_hash import file_sha256
 from tunesmith.core.run_dir import disk_error, read_json, write_json
 from tunesmith.methods.adapter_files import as_os_error
-from tunesmith.training.environment import hash_file
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def _write_files(
         },
     )
     files = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": hash_file(folder / name)}
+        name: {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
         for name in (TRAINED, OPTIMIZER, PROGRESS)
     }
     for name in files:
@@ -170,7 +170,7 @@ def _verify(folder: Path) -> None:
         file = folder / name
         if not file.is_file() or file.stat().st_size != expected["bytes"]:
             raise _damaged(file, "it is missing or has another size")
-        if hash_file(file) != expected["sha256"]:
+        if file_sha256(file) != expected["sha256"]:
             raise _damaged(file, "its content changed")
     if not manifest.get("files"):
         raise _damaged(folder, "its manifest names no files")

@@ -6,10 +6,8 @@ not be the same run, and is refused; another machine or version is only said.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,12 +47,6 @@ def describe_environment(
         "base_sha256s": dict(prepared.sha256s),
         "data_sha256": dict(data_sha256),
     }
-
-
-def hash_file(file: Path) -> str:
-    """Return a file's sha256."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def compare_environments(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -9,25 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from tunesmith.data.conversation import Message, Sample
 from tunesmith.data.fields import Columns, FieldReader, TaskName
+from tunesmith.recipe.data import FormatName as FormatName
 
-FormatName = Literal[
-    "messages",
-    "sharegpt",
-    "alpaca",
-    "prompt-completion",
-    "text",
-    "preference",
-    "classification",
-    "ner",
-    "qa",
-    "summarization",
-    "translation",
-    "text-generation",
-]
 Values = Mapping[str, Any]
 Fit = Callable[["Format", Values, Columns], Columns | None]
 

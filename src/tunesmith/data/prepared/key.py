@@ -14,6 +14,7 @@ from pathlib import Path
 import orjson
 
 import tunesmith
+from tunesmith.core.file_hash import file_sha256
 from tunesmith.data.formats import TaskName
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.data.source import DataFile
@@ -67,8 +68,7 @@ def _hash_files(files: Sequence[DataFile]) -> str:
     for file in files:
         digest.update(repr((file.shown, file.kind, file.columns)).encode())
         for path in (file.path, *file.beside):
-            with path.open("rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
+            digest.update(file_sha256(path).encode())
     return digest.hexdigest()
 
 

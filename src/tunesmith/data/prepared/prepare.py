@@ -41,13 +41,12 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, eq=False)
 class PreparedFile:
-    """The rows of one source: the store, what was wrong with its rows, and whether it was there."""
+    """The rows of one source: the store, what was judged of it, what was wrong with its rows."""
 
     source: str
     store: Store
     tally: Tally
     judgement: Judgement
-    was_cached: bool
 
     def dropped_lines(self) -> Iterator[dict[str, Any]]:
         """The rows that are not used, with reasons, in order."""
@@ -98,7 +97,7 @@ def prepare_file(
             return found
         maker = _Maker(source, files, part, task, tokenizer, keep_below, tell)
         fill_beside(folder, maker.fill)
-        made = _open(source, folder, was_cached=False)
+        made = _open(source, folder)
         _remember_parts(source, tokenizer, parts)
         make_room(folder.parent, MAX_CACHE_BYTES)
     return made
@@ -181,7 +180,7 @@ def _count_bytes(files: Sequence[DataFile]) -> int:
 
 def _find(source: str, folder: Path) -> PreparedFile | None:
     try:
-        found = _open(source, folder, was_cached=True)
+        found = _open(source, folder)
     except FileNotFoundError:
         return None
     with suppress(OSError):  # the cache may be another user's
@@ -189,11 +188,11 @@ def _find(source: str, folder: Path) -> PreparedFile | None:
     return found
 
 
-def _open(source: str, folder: Path, *, was_cached: bool) -> PreparedFile:
+def _open(source: str, folder: Path) -> PreparedFile:
     store = Store.open(folder)
     with (folder / "tally.pickle").open("rb") as file:
         judgement, tally = cast("tuple[Judgement, Tally]", pickle.load(file))
-    return PreparedFile(source, store, tally, judgement, was_cached)
+    return PreparedFile(source, store, tally, judgement)
 
 
 def _parts_file(source: str, tokenizer: TokenizerSource | None) -> Path:
