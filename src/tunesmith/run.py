@@ -40,13 +40,11 @@ from tunesmith.data.account import data_warnings, dropped_lines
 from tunesmith.data.examine import examine, page_of, require_useful
 from tunesmith.data.pack import StepPlan, plan_steps
 from tunesmith.data.pipeline import RunData, check_data, lay_out, require_trainable
-from tunesmith.data.prepared.examples import Examples, samples_of
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.data.tokenizer import Tokenizer
-from tunesmith.evaluation.before_after import When, measure, measure_loss, write_side
+from tunesmith.evaluation.held_out_rows import HeldOutRows, held_out_examples
 from tunesmith.evaluation.report import write_report
 from tunesmith.evaluation.result import describe_result
-from tunesmith.inference.torch_engine import TorchEngine
 from tunesmith.methods.base import AppliedMethod, count_trainable
 from tunesmith.methods.select import apply_method
 from tunesmith.models.facts import ModelFacts, read_facts
@@ -58,8 +56,9 @@ from tunesmith.recipe.recipe import Recipe
 from tunesmith.training.checkpoint import Progress, load_newest, prune, save_checkpoint
 from tunesmith.training.environment import compare_environments, describe_environment
 from tunesmith.training.loop import StepDone, train_steps
-from tunesmith.training.loss import LanguageModel, language_model
+from tunesmith.training.loss import language_model
 from tunesmith.training.optimizer import make_optimizer
+from tunesmith.training.preference_setup import Measurable, make_objectives, units_of
 from tunesmith.training.schedule import count_warmup_steps
 
 log = logging.getLogger(__name__)
@@ -156,6 +155,8 @@ def execute(run: Run, stop: StopRequests) -> None:
     tell_data(run, data)
     examine_data(run, data, source, recipe.model.source)
     plan = plan_training(recipe, data)
+    held_out = held_out_examples(recipe.task, recipe.evaluation, data)
+    held_out_units = units_of(recipe.task, held_out, file=recipe.data.train, is_trained=False)
     run.total_steps = len(plan)
     dtype = choose_dtype(recipe.model)
     keep_environment(run, prepared, data, tokenizer, dtype, part.seed)
@@ -164,10 +165,34 @@ def execute(run: Run, stop: StopRequests) -> None:
     method = apply_method(model, recipe.method, seed=part.seed)
     scored = language_model(model, facts, share_prefix=shares_prefix(recipe))
     tell_plan(run, plan, data, method, facts, dtype)
-    held_out = data.validation.spread(recipe.evaluation.rows)
-    evaluation = HeldOutRows(run, recipe, held_out, tokenizer, model, scored)
+    objectives = make_objectives(
+        recipe.task,
+        scored,
+        {
+            "train": Measurable(data.train, [row for step in plan for row in step.rows]),
+            "validation": Measurable(held_out, range(len(held_out))),
+        },
+        run_dir.path,
+        max_tokens=part.micro_batch_tokens,
+        pad_id=pad_id(tokenizer),
+        tell=tell,
+    )
+    evaluation = HeldOutRows(
+        run_dir=run_dir,
+        events=events,
+        task=recipe.task,
+        data=recipe.data,
+        part=recipe.evaluation,
+        rows=held_out,
+        units=held_out_units,
+        objective=objectives["validation"],
+        tokenizer=tokenizer,
+        model=model,
+        scored=scored,
+        pad_id=pad_id(tokenizer),
+    )
     if recipe.evaluation.before and not evaluation.has("before"):
-        evaluation.measure("before")
+        evaluation.measure("before", run.step)
 
     optimizer = make_optimizer(method.trainable, part, learning_rate=recipe.learning_rate)
     torch.manual_seed(part.seed)  # dropout draws from here; a checkpoint brings its own state
@@ -190,6 +215,7 @@ def execute(run: Run, stop: StopRequests) -> None:
             peak_rate=recipe.learning_rate,
             pad_id=pad_id(tokenizer),
             first_step=progress.step + 1,
+            objective=objectives["train"],
         )
         for done in steps:
             run.step = done.step
@@ -207,7 +233,7 @@ def execute(run: Run, stop: StopRequests) -> None:
     save_final(run_dir, method, tokenizer, prepared)
 
     if recipe.evaluation.after:
-        evaluation.measure("after")
+        evaluation.measure("after", run.step)
     events.write("run", run.step, status="succeeded", seconds=time.monotonic() - started)
     write_json(
         run_dir.result_json,
@@ -215,50 +241,6 @@ def execute(run: Run, stop: StopRequests) -> None:
     )
     write_report(run_dir)
     run.write_state("succeeded")
-
-
-@dataclass
-class HeldOutRows:
-    """Measures the model on the rows that are never trained."""
-
-    run: Run
-    recipe: Recipe
-    rows: Examples
-    tokenizer: Tokenizer
-    model: Any
-    scored: LanguageModel
-
-    def has(self, when: When) -> bool:
-        """Whether a run that is resumed has this side already."""
-        file = self.run.run_dir.evaluation_json
-        return file.exists() and when in read_json(file)
-
-    def measure(self, when: When) -> None:
-        """Measure loss, scores and answers, and keep them."""
-        if not self.rows:
-            return
-        note(self.run.events, f"measuring {when} training: {len(self.rows)} rows")
-        measured = measure(
-            self.scored,
-            TorchEngine(self.model, self.tokenizer),
-            self.tokenizer,
-            samples_of(self.rows),
-            self.rows,
-            data=self.recipe.data,
-            part=self.recipe.evaluation,
-            pad_id=pad_id(self.tokenizer),
-        )
-        write_side(self.run.run_dir, when, measured)
-        values = {**measured.as_json(), "answers": len(measured.answers)}
-        self.run.events.write("evaluation", self.run.step, when=when, **values)
-
-    def watch(self, progress: Progress) -> Progress:
-        """Measure the loss alone, between two steps."""
-        held_out = measure_loss(self.scored, self.rows, pad_id=pad_id(self.tokenizer))
-        self.run.events.write(
-            "evaluation", progress.step, loss=held_out.loss, perplexity=held_out.perplexity
-        )
-        return replace(progress, held_out={**progress.held_out, progress.step: held_out.loss})
 
 
 def note(events: EventLog, message: str) -> None:
@@ -287,8 +269,10 @@ def within_positions(recipe: Recipe, run: Run, facts: ModelFacts) -> Recipe:
 def plan_training(recipe: Recipe, data: RunData) -> tuple[StepPlan, ...]:
     """Plan every step; a warm-up that does not fit is refused here, before weights are loaded."""
     part = recipe.training
+    units = units_of(recipe.task, data.train, file=recipe.data.train, is_trained=True)
     plan = plan_steps(
-        data.train.lengths.tolist(),
+        units.lengths,
+        padded=units.padded,
         epochs=part.epochs,
         max_steps=part.max_steps,
         tokens_per_step=part.tokens_per_step,
@@ -296,7 +280,7 @@ def plan_training(recipe: Recipe, data: RunData) -> tuple[StepPlan, ...]:
         seed=part.seed,
     )
     count_warmup_steps(part.warmup, total_steps=len(plan), peak=recipe.learning_rate)
-    return plan
+    return units.spell_out(plan)
 
 
 def shares_prefix(recipe: Recipe) -> bool:
@@ -419,6 +403,8 @@ def tell_plan(
 
 def tell_step(events: EventLog, done: StepDone) -> None:
     """Write a step's numbers."""
+    outcome = asdict(done.outcome)
+    measures = outcome.pop("measures")
     events.write(
         "step",
         done.step,
@@ -428,7 +414,8 @@ def tell_step(events: EventLog, done: StepDone) -> None:
         seconds=done.seconds,
         tokens_per_second=done.outcome.tokens / done.seconds,
         memory_bytes=hardware.resident_bytes(),
-        **asdict(done.outcome),
+        **outcome,
+        **measures,
     )
 
 

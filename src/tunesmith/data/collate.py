@@ -18,16 +18,17 @@ from tunesmith.data.render import Example
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Rows of a micro-batch, side by side."""
+    """Rows of a micro-batch, side by side. `indices` are their places among all examples."""
 
     tokens_BT: torch.Tensor
     targets_BT: torch.Tensor
     weights_BT: torch.Tensor
     lengths_B: torch.Tensor
     row_ids: tuple[str, ...]
+    indices: tuple[int, ...] = ()
 
 
-def to_batch(examples: Sequence[Example], pad_id: int) -> Batch:
+def to_batch(examples: Sequence[Example], pad_id: int, indices: Sequence[int] = ()) -> Batch:
     """Pad to the longest row. Padding has weight 0 by its position, whatever token it is."""
     assert examples, "a batch has at least one row"
     shape = (len(examples), max(len(example.tokens) for example in examples))
@@ -45,4 +46,5 @@ def to_batch(examples: Sequence[Example], pad_id: int) -> Batch:
         weights_BT=torch.from_numpy(weights_BT),
         lengths_B=torch.tensor([len(example.tokens) for example in examples], dtype=torch.int64),
         row_ids=tuple(example.row_id for example in examples),
+        indices=tuple(indices),
     )

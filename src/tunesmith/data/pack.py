@@ -40,8 +40,12 @@ def plan_steps(
     tokens_per_step: int,
     micro_batch_tokens: int,
     seed: int,
+    padded: Sequence[int] | None = None,
 ) -> tuple[StepPlan, ...]:
     """Plan every step of a run over rows of these lengths.
+
+    `padded` is the room that each takes in a micro-batch where it is more than its length: of a
+    pair that is two rows, twice the longer one.
 
     A step takes rows in the epoch's order while their real tokens stay within `tokens_per_step` (a
     longer row makes a step of its own) and never reaches into the next epoch. `epochs` may be a
@@ -60,7 +64,7 @@ def plan_steps(
                 StepPlan(
                     step=len(plans) + 1,
                     epoch=epoch + num_done / num_rows,
-                    micro_batches=group_by_length(rows, lengths, micro_batch_tokens),
+                    micro_batches=group_by_length(rows, padded or lengths, micro_batch_tokens),
                 )
             )
             if len(plans) == max_steps:

@@ -138,11 +138,12 @@ def lay_out(part: DataPart, task: TaskName, tokenizer: TokenizerSource, *, tell:
     assert train.judgement.form is not None, "a file without a form is a fault"
     if isinstance(part.validation, Share):
         split = split_by_hash(train.store.rows, part.validation.fraction)
-        train_side = _side(train, split.train, part, split.duplicates)
-        validation_side = _side(train, split.validation, part, 0)
+        train_side = _side(train, split.train, part, task, split.duplicates)
+        validation_side = _side(train, split.validation, part, task, 0)
     else:
         held_out, *others = others
-        train_side, validation_side = _whole_file(train, part), _whole_file(held_out, part)
+        train_side = _whole_file(train, part, task)
+        validation_side = _whole_file(held_out, part, task)
     return RunData(
         part=part,
         task=task,
@@ -150,13 +151,13 @@ def lay_out(part: DataPart, task: TaskName, tokenizer: TokenizerSource, *, tell:
         counts=_count(train_side, validation_side),
         train_side=train_side,
         validation_side=validation_side,
-        test_side=_whole_file(others[0], part) if others else None,
+        test_side=_whole_file(others[0], part, task) if others else None,
     )
 
 
-def _whole_file(file: PreparedFile, part: DataPart) -> Side:
+def _whole_file(file: PreparedFile, part: DataPart, task: TaskName) -> Side:
     rows = distinct_rows(file.store.rows)
-    return _side(file, rows, part, len(file.store.rows) - len(rows))
+    return _side(file, rows, part, task, len(file.store.rows) - len(rows))
 
 
 def _prepare_files(
@@ -191,10 +192,11 @@ def _raise_all(missing: list[Fault], tallies: list[tuple[str, Tally]], part: Dat
         raise DataError(missing)
 
 
-def _side(file: PreparedFile, rows: Indices, part: DataPart, duplicates: int) -> Side:
-    return Side(
-        file=file, rows=rows, fitted=fit_side(file.store, rows, part), duplicates=duplicates
-    )
+def _side(
+    file: PreparedFile, rows: Indices, part: DataPart, task: TaskName, duplicates: int
+) -> Side:
+    fitted = fit_side(file.store, rows, part, whole_rows=task == "preference")
+    return Side(file=file, rows=rows, fitted=fitted, duplicates=duplicates)
 
 
 def _count(train: Side, held_out: Side) -> DataCounts:

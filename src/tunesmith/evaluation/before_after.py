@@ -12,15 +12,28 @@ from tunesmith.core.run_dir import RunDir, read_json, write_json
 from tunesmith.data.conversation import Sample
 from tunesmith.data.render import Example
 from tunesmith.data.tokenizer import Tokenizer
-from tunesmith.evaluation.compare import Answer, answer_questions, choose_rows, score_answers
-from tunesmith.evaluation.held_out import BATCH_TOKENS, HeldOut, held_out_loss
+from tunesmith.data.units import Units
+from tunesmith.evaluation.compare import (
+    Answer,
+    answer_questions,
+    choose_rows,
+    preference_scores,
+    score_answers,
+)
+from tunesmith.evaluation.held_out import (
+    BATCH_TOKENS,
+    HeldOut,
+    held_out_loss,
+    held_out_preference,
+)
 from tunesmith.evaluation.scorers import Score
 from tunesmith.inference.engine import Engine
-from tunesmith.inference.evaluating import evaluating
+from tunesmith.models.evaluating import evaluating
 from tunesmith.recipe.data import DataPart
 from tunesmith.recipe.evaluation import EvaluationPart
 from tunesmith.tasks.ask import ask
 from tunesmith.training.loss import LanguageModel, summed_loss
+from tunesmith.training.objective import Objective
 
 When = Literal["before", "after"]
 
@@ -39,14 +52,23 @@ class Measured:
         perplexity = self.held_out.perplexity
         return {
             "loss": self.held_out.loss,
-            "perplexity": perplexity if math.isfinite(perplexity) else None,
+            "perplexity": None if perplexity == math.inf else perplexity,
             "tokens": self.held_out.tokens,
             "rows": self.held_out.rows,
             "token_accuracy": self.held_out.token_accuracy,
+            **({"preference": dict(self.held_out.preference)} if self.held_out.preference else {}),
             "metrics": {name: asdict(score) for name, score in self.metrics.items()},
             "answers": [asdict(answer) for answer in self.answers],
             "seconds": self.seconds,
         }
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutPreference:
+    """How held-out preferences are measured: which examples are one, and by what objective."""
+
+    objective: Objective
+    units: Units
 
 
 def measure(
@@ -60,6 +82,7 @@ def measure(
     part: EvaluationPart,
     pad_id: int = 0,
     max_tokens: int = BATCH_TOKENS,
+    preference: HeldOutPreference | None = None,
 ) -> Measured:
     """Measure a model on its held-out rows; `samples` and `examples` are the same rows.
 
@@ -67,7 +90,9 @@ def measure(
     which is the caller's decision.
     """
     started = time.monotonic()
-    held_out = measure_loss(model, examples, pad_id=pad_id, max_tokens=max_tokens)
+    held_out = measure_loss(
+        model, examples, pad_id=pad_id, max_tokens=max_tokens, preference=preference
+    )
     chosen = choose_rows(len(samples), part)
     questions = [ask(samples[index], tokenizer, data) for index in chosen.asked]
     answers = answer_questions(engine, questions, max_new_tokens=part.max_new_tokens)
@@ -75,7 +100,10 @@ def measure(
     scored = [by_row[index] for index in chosen.scored]
     return Measured(
         held_out=held_out,
-        metrics=score_answers(part.metrics, scored, held_out),
+        metrics={
+            **preference_scores(held_out),
+            **score_answers(part.metrics, scored, held_out),
+        },
         answers=tuple(by_row[index] for index in chosen.shown),
         seconds=time.monotonic() - started,
     )
@@ -87,9 +115,19 @@ def measure_loss(
     *,
     pad_id: int = 0,
     max_tokens: int = BATCH_TOKENS,
+    preference: HeldOutPreference | None = None,
 ) -> HeldOut:
     """The held-out loss alone; the model is left in the mode that it was in."""
     with evaluating(model.decoder):
+        if preference is not None:
+            return held_out_preference(
+                model,
+                preference.objective,
+                preference.units,
+                examples,
+                pad_id=pad_id,
+                max_tokens=max_tokens,
+            )
         return held_out_loss(
             lambda batch: summed_loss(model, batch), examples, pad_id=pad_id, max_tokens=max_tokens
         )

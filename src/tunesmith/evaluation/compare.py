@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from tunesmith.evaluation.held_out import HeldOut
-from tunesmith.evaluation.scorers import Score, exact_match, json_match
+from tunesmith.evaluation.scorers import Score, exact_match, json_match, wilson_interval
 from tunesmith.inference.engine import Engine
 from tunesmith.recipe.evaluation import EvaluationPart, Metric
 from tunesmith.tasks.question import Question
@@ -76,6 +76,15 @@ def score_answers(
     return {metric: score for metric, score in scores.items() if score.rows}
 
 
+def preference_scores(held_out: HeldOut) -> dict[str, Score]:
+    """The share of held-out preferences that the model agrees with; nothing for other tasks."""
+    accuracy = held_out.preference.get("reward_accuracy")
+    if accuracy is None:
+        return {}
+    low, high = wilson_interval(round(accuracy * held_out.rows), held_out.rows)
+    return {"preference-accuracy": Score(accuracy, held_out.rows, low, high)}
+
+
 def _score(metric: Metric, answers: Sequence[Answer], held_out: HeldOut | None) -> Score:
     texts = [answer.text for answer in answers]
     references = [answer.reference for answer in answers]
@@ -86,7 +95,7 @@ def _score(metric: Metric, answers: Sequence[Answer], held_out: HeldOut | None) 
             return json_match(texts, references)
         case "token-accuracy":
             # No interval: the tokens of a row depend on each other.
-            if held_out is None:
+            if held_out is None or held_out.token_accuracy is None:
                 return Score(0.0, 0)
             details: Mapping[str, float] = {"tokens": held_out.tokens}
             return Score(held_out.token_accuracy, held_out.rows, details=details)

@@ -6,42 +6,51 @@ Rows of similar length share a batch of bounded size; that changes no row's loss
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tunesmith.core.errors import Fault, RunError
 from tunesmith.data.collate import Batch, to_batch
 from tunesmith.data.render import Example
+from tunesmith.data.units import Units
 from tunesmith.inference.grouping import group_by_length
-from tunesmith.training.loss import SummedLoss
+from tunesmith.training.loss import LanguageModel, SummedLoss
+from tunesmith.training.objective import Objective
 
 BATCH_TOKENS = 2048
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Sums over the supervised tokens; `correct` counts those that were the likeliest."""
+    """Sums over the supervised tokens; `correct` counts those that were the likeliest.
+
+    Of preferences the sums are over pairs, or rated answers: `weight` counts them, `correct` is
+    None, and `preference` holds what else the objective tells.
+    """
 
     loss_sum: float
     weight: float
     tokens: int
-    correct: int
+    correct: int | None
     rows: int
+    preference: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def loss(self) -> float:
-        """Nats a supervised token."""
+        """Nats a supervised token, or the preference loss a pair."""
         return self.loss_sum / self.weight
 
     @property
-    def perplexity(self) -> float:
+    def perplexity(self) -> float | None:
         """Between how many equally likely tokens the model seems to choose."""
+        if self.correct is None:
+            return None
         return math.exp(self.loss) if self.loss < 700 else math.inf
 
     @property
-    def token_accuracy(self) -> float:
+    def token_accuracy(self) -> float | None:
         """The share of supervised tokens that were the likeliest."""
-        return self.correct / self.tokens
+        return None if self.correct is None else self.correct / self.tokens
 
 
 def held_out_loss(
@@ -62,14 +71,46 @@ def held_out_loss(
     for group in group_by_length(lengths, max_tokens=max_tokens):
         batch = to_batch([examples[index] for index in group], pad_id)
         one = loss_of(batch)
-        total = one.total.item()
-        if not math.isfinite(total):
-            raise RunError(_not_finite(total, batch), code="loss_not_finite")
-        loss_sum += total
+        loss_sum += _finite(one.total.item(), batch)
         weight += one.weight
         tokens += one.tokens
         correct += one.correct
     return HeldOut(loss_sum, weight, tokens, correct, len(examples))
+
+
+def held_out_preference(
+    model: LanguageModel,
+    objective: Objective,
+    units: Units,
+    examples: Sequence[Example],
+    *,
+    pad_id: int = 0,
+    max_tokens: int = BATCH_TOKENS,
+) -> HeldOut:
+    """Evaluate all pairs or rated answers as one step, without an update.
+
+    Raises:
+        RunError: a loss is not finite.
+    """
+    groups = group_by_length(units.padded, max_tokens=max_tokens)
+    members = [units.members[group].ravel().tolist() for group in groups]
+    batches = [to_batch([examples[i] for i in group], pad_id, group) for group in members]
+    step = objective.begin_step(model, batches)
+    loss_sum = sum(_finite(step.summed(batch).item(), batch) for batch in batches)
+    return HeldOut(
+        loss_sum=loss_sum,
+        weight=step.denominator,
+        tokens=sum(int((batch.weights_BT > 0).sum()) for batch in batches),
+        correct=None,
+        rows=len(units.members),
+        preference=step.measures(),
+    )
+
+
+def _finite(total: float, batch: Batch) -> float:
+    if not math.isfinite(total):
+        raise RunError(_not_finite(total, batch), code="loss_not_finite")
+    return total
 
 
 def _not_finite(total: float, batch: Batch) -> Fault:

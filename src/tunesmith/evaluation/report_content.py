@@ -61,10 +61,12 @@ def scores(facts: Facts) -> tuple[Score, ...]:
     lines: list[Score] = []
     if facts.loss is not None:
         tokens = _int_text(facts.result.get("validation_tokens"))
-        note = f"nats per token{f', {tokens} tokens' if tokens else ''}; lower is better"
+        unit = _of(facts.recipe, "task").get("loss") or "nats per token"
+        note = f"{unit}{f', {tokens} tokens' if tokens else ''}; lower is better"
         lines.append(_line(facts.loss, 4, note))
     if facts.perplexity is not None:
         lines.append(_line(facts.perplexity, 2, "exp of the loss; lower is better"))
+    lines += [_line(reward, 3, "in the loss's own units") for reward in facts.rewards]
     for metric in facts.metrics:
         lines.append(
             Score(

@@ -67,6 +67,7 @@ class Facts:
     loss: Measure | None
     perplexity: Measure | None
     metrics: tuple[Measure, ...]
+    rewards: tuple[Measure, ...]
     rows: tuple[Row, ...]
     data: Values
     dropped: tuple[tuple[str, int], ...]
@@ -92,6 +93,7 @@ def read_facts(run_dir: RunDir) -> Facts:
         loss=_number("loss", before, after),
         perplexity=_number("perplexity", before, after),
         metrics=_metrics(_part(before, "metrics"), _part(after, "metrics")),
+        rewards=_rewards(_part(before, "preference"), _part(after, "preference")),
         rows=_rows(before.get("answers") or (), after.get("answers") or ()),
         data=data,
         dropped=_dropped(result.get("rows_dropped"), data.get("dropped")),
@@ -144,6 +146,16 @@ def _number(name: str, before: Values, after: Values) -> Measure | None:
         return None
     rows = int(after.get("rows") or before.get("rows") or 0)
     return Measure(name, *values, rows)
+
+
+def _rewards(before: Values, after: Values) -> tuple[Measure, ...]:
+    """What a preference run tells beside its accuracy, which is a metric."""
+    names = ("reward_margin", "chosen_reward", "rejected_reward")
+    return tuple(
+        Measure(name.replace("_", " "), before.get(name), after.get(name), 0)
+        for name in names
+        if name in before or name in after
+    )
 
 
 def _metrics(before: Values, after: Values) -> tuple[Measure, ...]:

@@ -47,6 +47,11 @@ def describe_result(
         "validation_loss_after": after.get("loss"),
         "task_metrics_before": before.get("metrics", {}),
         "task_metrics_after": after.get("metrics", {}),
+        **{
+            f"preference_{when}": side["preference"]
+            for when, side in (("before", before), ("after", after))
+            if "preference" in side
+        },
         "rows_used": len(np.unique(data.train.rows)),
         "rows_dropped": {
             **({"duplicate": data.counts.duplicates} if data.counts.duplicates else {}),

@@ -120,7 +120,7 @@ def _of_recipe(loaded: Loaded, recipe: Recipe) -> Loaded:
         base=recipe.model.source,
         model=loaded.model,
         tokenizer=loaded.tokenizer,
-        task=recipe.task.type,
+        task="completion" if recipe.task.type == "completion" else "chat",
         system=recipe.data.system,
         system_role=recipe.data.system_role,
     )

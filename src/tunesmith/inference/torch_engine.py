@@ -22,12 +22,12 @@ from transformers import PreTrainedModel
 from tunesmith.core.errors import Fault, UserError
 from tunesmith.data.tokenizer import Tokenizer
 from tunesmith.inference.engine import Generated
-from tunesmith.inference.evaluating import evaluating
 from tunesmith.inference.grouping import group_by_length
 from tunesmith.inference.incremental import IncrementalDecoder
 from tunesmith.inference.kv_cache import is_plain, make_cache
 from tunesmith.inference.sampling import Sampler
 from tunesmith.inference.stops import stop_ids
+from tunesmith.models.evaluating import evaluating
 
 # Tokens in the cache at once. For a model of 135M parameters in bf16 these are 190 MB.
 BATCH_TOKENS = 8192

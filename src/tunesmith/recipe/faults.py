@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from tunesmith.core.errors import Fault
 from tunesmith.recipe.part import Part
 from tunesmith.recipe.recipe import SHORTHANDS
+from tunesmith.recipe.task import ForeignOptionError
 from tunesmith.recipe.unavailable import VALUES
 from tunesmith.recipe.unknown_keys import PARTS, advise_on_key, keys_of
 from tunesmith.recipe.yaml_text import KeyPath, dotted
@@ -54,6 +55,8 @@ def _recipe_path(loc: Sequence[str | int]) -> KeyPath:
         part = dotted(tuple(path))
         if part == "method" and step in ("lora", "full"):
             continue
+        if part == "task" and step in ("chat", "completion", "preference"):
+            continue
         if part in PARTS or (part == "evaluation.metrics" and isinstance(step, int)):
             path.append(step)
             continue
@@ -85,6 +88,9 @@ def _about_value(detail: ErrorDetails, name: str) -> tuple[str, str]:
         reason = VALUES.get(field_name, {}).get(value.lower())
         if reason:
             return f"{field_name.removesuffix('.type')}: {value} {reason[0]}", reason[1]
+    cause: object = detail.get("ctx", {}).get("error")
+    if isinstance(cause, ForeignOptionError):
+        return f"{name} {cause}", cause.fix
     expected = EXPECTED.get(field_name) or _expected(detail)
     found = f"{name} is {_shown(value)}"
     if detail["type"] == "value_error":

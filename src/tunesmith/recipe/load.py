@@ -196,7 +196,7 @@ def _check(draft: _Draft) -> Recipe:
         raise RecipeError(draft.faults)
     if recipe.training.learning_rate is not None:
         return recipe
-    rate = default_learning_rate(recipe.method)
+    rate = default_learning_rate(recipe.method, recipe.task)
     training = recipe.training.model_copy(update={"learning_rate": rate})
     return recipe.model_copy(update={"training": training})
 

@@ -16,7 +16,7 @@ from tunesmith.recipe.method import FullMethod, LoraMethod
 from tunesmith.recipe.model import ModelPart, SpecialTokens
 from tunesmith.recipe.part import Part
 from tunesmith.recipe.strategy import StrategyPart
-from tunesmith.recipe.task import TaskPart
+from tunesmith.recipe.task import ChatTask, PreferenceTask
 from tunesmith.recipe.training import TrainingPart
 
 INTRODUCTION = """# The recipe
@@ -32,7 +32,8 @@ This page is written by `python -m tunesmith.recipe.reference docs/recipe.md`.
 PARTS: tuple[tuple[str, type[Part]], ...] = (
     ("model", ModelPart),
     ("model.special_tokens", SpecialTokens),
-    ("task", TaskPart),
+    ("task, type: chat or completion", ChatTask),
+    ("task, type: preference", PreferenceTask),
     ("data", DataPart),
     ("data.columns", ColumnMap),
     ("method, type: lora", LoraMethod),

@@ -30,11 +30,6 @@ VALUES: dict[str, dict[str, tuple[str, str]]] = {
             form: (_NOT_IN_THIS_VERSION, f"use task: chat, which reads such rows ({columns})")
             for form, columns in _TASK_COLUMNS.items()
         },
-        "preference": (
-            "cannot be trained in this version",
-            "train on the preferred answers with task: chat; `tunesmith data check FILE` reads "
-            "and checks preference files",
-        ),
         "sft": ("says how, not what", "use task: chat or task: completion"),
         "instruction": ("is a form of chat", "use task: chat"),
         "pretraining": (_NOT_IN_THIS_VERSION, "use task: completion with format: text"),

@@ -16,7 +16,7 @@ from tunesmith.recipe.model import ModelPart, SpecialTokens
 from tunesmith.recipe.part import Part
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.strategy import StrategyPart
-from tunesmith.recipe.task import TaskPart
+from tunesmith.recipe.task import ChatTask, PreferenceTask
 from tunesmith.recipe.training import TrainingPart
 from tunesmith.recipe.unavailable import KEYS
 
@@ -24,7 +24,7 @@ PARTS: dict[str, tuple[type[Part], ...]] = {
     "": (Recipe,),
     "model": (ModelPart,),
     "model.special_tokens": (SpecialTokens,),
-    "task": (TaskPart,),
+    "task": (ChatTask, PreferenceTask),
     "data": (DataPart,),
     "data.columns": (ColumnMap,),
     "method": (LoraMethod, FullMethod),
@@ -54,6 +54,8 @@ def advise_on_key(part: str, key: str) -> tuple[str, str]:
         return found, f"use {COMMAND_OPTIONS[word]}"
     if word in keys_of(part) and part == "method":
         return f"{path} does not belong to this method", f"remove {path}, or use method.type: lora"
+    if word in keys_of(part) and part == "task":
+        return f"{path} does not belong to this task", f"remove {path}, or use task: preference"
     return f"unknown key {path}", _nearest(part, word)
 
 

@@ -25,6 +25,6 @@ def ask(sample: Sample, tokenizer: Tokenizer, part: DataPart) -> Question:
         case PromptCompletion() | PlainText():
             return completion.ask(sample, tokenizer, part)
         case Preference():
-            raise NotImplementedError
+            return chat.ask_preference(sample, tokenizer, part)
         case _:
             assert_never(sample)

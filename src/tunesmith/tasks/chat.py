@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunesmith.data.conversation import Conversation, Message
+from tunesmith.data.conversation import Conversation, Message, Preference
 from tunesmith.data.render import prompt_tokens
 from tunesmith.data.tokenizer import Tokenizer
 from tunesmith.recipe.data import DataPart
@@ -20,6 +20,20 @@ def ask(sample: Conversation, tokenizer: Tokenizer, part: DataPart) -> Question:
         prompt=_for_people(sample.messages[:last]),
         tokens=tuple(prompt.tokens),
         reference=prompt.reference,
+    )
+
+
+def ask_preference(sample: Preference, tokenizer: Tokenizer, part: DataPart) -> Question:
+    """The prompt; the chosen answer is the reference, and where there is none, it is empty."""
+    prompt = prompt_tokens(sample, tokenizer, part, "preference")
+    answer = sample.chosen or sample.rejected or ()
+    said = (*sample.prompt, *answer)
+    last = max(i for i, message in enumerate(said) if message.role == "assistant")
+    return Question(
+        row_id=sample.row_id,
+        prompt=_for_people(said[:last]),
+        tokens=tuple(prompt.tokens),
+        reference=prompt.reference if sample.chosen else "",
     )
 
 

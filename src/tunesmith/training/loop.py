@@ -18,8 +18,9 @@ from tunesmith.data.render import Example
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.recipe.training import TrainingPart
 from tunesmith.training.loss import LanguageModel
+from tunesmith.training.objective import Objective
 from tunesmith.training.schedule import count_warmup_steps, learning_rate
-from tunesmith.training.step import StepOutcome, train_step
+from tunesmith.training.step import TOKENS, StepOutcome, train_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,7 @@ def train_steps(
     peak_rate: float,
     pad_id: int,
     first_step: int = 1,
+    objective: Objective = TOKENS,
 ) -> Iterator[StepDone]:
     """Run the plan from `first_step` on; the caller has put back the state before it."""
     warmup = count_warmup_steps(part.warmup, total_steps=len(plan), peak=peak_rate)
@@ -59,7 +61,8 @@ def train_steps(
             schedule=part.schedule,
         )
         batches = [
-            to_batch([examples[row] for row in rows], pad_id) for rows in planned.micro_batches
+            to_batch([examples[row] for row in rows], pad_id, rows)
+            for rows in planned.micro_batches
         ]
         try:
             outcome = train_step(
@@ -69,6 +72,7 @@ def train_steps(
                 batches,
                 learning_rate=rate,
                 max_gradient_norm=part.max_gradient_norm,
+                objective=objective,
             )
         except RunError as error:
             raise _at_step(error, planned.step) from error

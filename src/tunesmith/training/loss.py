@@ -68,11 +68,32 @@ class SummedLoss:
 
 def summed_loss(model: LanguageModel, batch: Batch) -> SummedLoss:
     """Sum weight * -log p(target) over the batch's supervised positions, in nats."""
-    asked_BT = batch.weights_BT > 0
-    targets_S, weights_S = batch.targets_BT[asked_BT], batch.weights_BT[asked_BT]
-    if not len(targets_S):
+    if not (batch.weights_BT > 0).any():
         zero = torch.zeros((), requires_grad=torch.is_grad_enabled())
         return SummedLoss(total=zero, weight=0.0, tokens=0, correct=0)
+    found = supervised_states(model, batch)
+    total, correct = cross_entropy(model, found.hidden_SC, found.targets_S, found.weights_S)
+    return SummedLoss(
+        total=total,
+        weight=float(found.weights_S.sum()),
+        tokens=len(found.targets_S),
+        correct=correct,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Supervised:
+    """The supervised positions of a batch, row by row; `rows_S` says which row each is of."""
+
+    hidden_SC: Tensor
+    targets_S: Tensor
+    weights_S: Tensor
+    rows_S: Tensor
+
+
+def supervised_states(model: LanguageModel, batch: Batch) -> Supervised:
+    """Run the decoder and keep what is supervised."""
+    asked_BT = batch.weights_BT > 0
     hidden_SC = hidden_states(
         model.decoder,
         batch.tokens_BT,
@@ -80,10 +101,24 @@ def summed_loss(model: LanguageModel, batch: Batch) -> SummedLoss:
         asked_BT,
         share_prefix=model.share_prefix,
     )
-    total, correct = cross_entropy(model, hidden_SC, targets_S, weights_S)
-    return SummedLoss(
-        total=total, weight=float(weights_S.sum()), tokens=len(targets_S), correct=correct
+    return Supervised(
+        hidden_SC=hidden_SC,
+        targets_S=batch.targets_BT[asked_BT],
+        weights_S=batch.weights_BT[asked_BT],
+        rows_S=asked_BT.nonzero()[:, 0],
     )
+
+
+@torch.no_grad()
+def log_probs(model: LanguageModel, hidden_SC: Tensor, targets_S: Tensor) -> Tensor:
+    """Return [S]: log p of each target, without gradient, a chunk of logits at a time."""
+    head = model.head
+    found_S = torch.empty(len(targets_S), dtype=torch.float32)
+    for chunk in _chunks(len(targets_S), vocabulary=len(head.weight)):
+        logits = _logits(F.linear(hidden_SC[chunk], head.weight, head.bias).float(), model)
+        targets = targets_S[chunk, None]
+        found_S[chunk] = logits.gather(-1, targets)[:, 0] - logits.logsumexp(-1)
+    return found_S
 
 
 def cross_entropy(

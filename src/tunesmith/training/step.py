@@ -1,14 +1,15 @@
 """One optimizer step: count, forward and backward of every micro-batch, clip, step.
 
-The denominator is the weight of all supervised tokens of the step, counted before the first
-backward: 8 micro-batches of one row and one of 8 rows give the same gradient.
+The denominator is the objective's (for cross-entropy the weight of all supervised tokens of the
+step), counted before the first backward: 8 micro-batches of one row and one of 8 rows give the same
+gradient.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -16,19 +17,25 @@ from torch import nn
 from tunesmith.core.errors import Fault, RunError
 from tunesmith.data.collate import Batch
 from tunesmith.methods.base import AppliedMethod
-from tunesmith.training.loss import LanguageModel, summed_loss
+from tunesmith.training.loss import LanguageModel
+from tunesmith.training.objective import Objective, TokenObjective
 
 MAX_ROWS_IN_MESSAGE = 8
+TOKENS = TokenObjective()
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepOutcome:
-    """`loss` is the mean over the step's supervised tokens, in nats, before the update."""
+    """`loss` is the objective's mean over the step before the update, of tokens in nats.
+
+    `measures` are what else the objective tells of the step, by name.
+    """
 
     loss: float
     gradient_norm: float
     supervised_tokens: int
     tokens: int
+    measures: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 def train_step(
@@ -39,21 +46,22 @@ def train_step(
     *,
     learning_rate: float,
     max_gradient_norm: float,
+    objective: Objective = TOKENS,
 ) -> StepOutcome:
     """Make one update from the micro-batches; rows without a supervised token add nothing.
 
     Raises:
         RunError: loss or gradient are not finite; nothing has been updated then.
     """
-    weight = sum(float(batch.weights_BT.sum()) for batch in batches)
+    step = objective.begin_step(model, batches)
+    weight = step.denominator
     total = 0.0
-    for batch in batches:
-        loss = summed_loss(model, batch)
-        total += float(loss.total.detach())
+    for batch in batches if weight else ():
+        loss = step.summed(batch)
+        total += float(loss.detach())
         if not math.isfinite(total):
             raise _not_finite("the loss", total, [batch])
-        if loss.weight:
-            (loss.total / weight).backward()
+        (loss / weight).backward()
     parameters = list(method.trainable.values())
     norm = float(nn.utils.clip_grad_norm_(parameters, max_gradient_norm)) if weight else 0.0
     if not math.isfinite(norm):
@@ -69,6 +77,7 @@ def train_step(
         gradient_norm=norm,
         supervised_tokens=sum(int((batch.weights_BT > 0).sum()) for batch in batches),
         tokens=sum(int(batch.lengths_B.sum()) for batch in batches),
+        measures=step.measures() if weight else {},
     )
 
 

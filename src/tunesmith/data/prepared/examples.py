@@ -62,11 +62,27 @@ class Examples(Sequence[Example]):
         """The row of each example."""
         return self.store.examples["row"][self.indices].astype(np.int64)
 
+    @property
+    def is_rejected(self) -> npt.NDArray[np.bool_]:
+        """Whether each example is the worse answer of a preference, or one rated bad."""
+        return self.store.examples["part"][self.indices] == b"rejected"
+
     def spread(self, most: int) -> Examples:
         """Return at most so many of these examples, evenly spread over all."""
         if len(self) <= most:
             return self
-        chosen = np.linspace(0, len(self) - 1, most).round().astype(np.int64)
+        return self.take(np.linspace(0, len(self) - 1, most).round().astype(np.int64))
+
+    def spread_rows(self, most: int) -> Examples:
+        """Return all examples of at most so many rows, evenly spread over all rows."""
+        rows = np.unique(self.rows)
+        if len(rows) <= most:
+            return self
+        chosen = rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]
+        return self.take(np.flatnonzero(np.isin(self.rows, chosen)))
+
+    def take(self, chosen: Indices) -> Examples:
+        """Return some of these examples."""
         return Examples(
             store=self.store,
             part=self.part,
@@ -163,8 +179,14 @@ class _Fitting:
 _MAX_FAULTS_KEPT = 1000
 
 
-def fit_side(store: Store, rows: Indices, part: DataPart) -> FittedSide:
-    """Hold the examples of rows to the length limit; faults are those of `overflow: error`."""
+def fit_side(
+    store: Store, rows: Indices, part: DataPart, *, whole_rows: bool = False
+) -> FittedSide:
+    """Hold the examples of rows to the length limit; faults are those of `overflow: error`.
+
+    With `whole_rows` a row is used with all of its examples or not at all: a chosen answer without
+    its rejected one says nothing.
+    """
     indices = examples_of(store, rows)
     about = store.examples[indices]
     lengths, supervised = about["length"].astype(np.int64), about["supervised"].astype(np.int64)
@@ -174,6 +196,8 @@ def fit_side(store: Store, rows: Indices, part: DataPart) -> FittedSide:
     for index in too_long:
         _fit_one(store, int(index), part, fitting)
     whole = indices[(lengths <= part.max_length) & (supervised > 0)]
+    if whole_rows:
+        whole = _drop_whole_rows(store, whole, fitting)
     return FittedSide(
         examples=_join(store, part, whole, fitting),
         faults=tuple(fitting.faults),
@@ -184,6 +208,17 @@ def fit_side(store: Store, rows: Indices, part: DataPart) -> FittedSide:
         lost_tokens=fitting.lost_tokens,
         lost_supervised_tokens=fitting.lost_supervised_tokens,
     )
+
+
+def _drop_whole_rows(store: Store, whole: Indices, fitting: _Fitting) -> Indices:
+    """Take the other examples of rows away that lost one; each such row is named once."""
+    rows = store.examples["row"]
+    first = {int(rows[index]): (index, reason) for index, reason in reversed(fitting.dropped)}
+    fitting.dropped = sorted(first.values())
+    for index in [index for index in fitting.pieces if int(rows[index]) in first]:
+        del fitting.pieces[index]
+    fitting.truncated = [index for index in fitting.truncated if int(rows[index]) not in first]
+    return whole[~np.isin(rows[whole], list(first))]
 
 
 def examples_of(store: Store, rows: Indices) -> Indices:

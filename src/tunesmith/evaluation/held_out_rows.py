@@ -1,0 +1,95 @@
+"""Measures a run's model on the rows that are never trained, and tells the run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tunesmith.core.events import EventLog
+from tunesmith.core.run_dir import RunDir, read_json
+from tunesmith.data.pipeline import RunData
+from tunesmith.data.prepared.examples import Examples, samples_of
+from tunesmith.data.tokenizer import Tokenizer
+from tunesmith.data.units import Units
+from tunesmith.evaluation.before_after import (
+    HeldOutPreference,
+    When,
+    measure,
+    measure_loss,
+    write_side,
+)
+from tunesmith.inference.torch_engine import TorchEngine
+from tunesmith.recipe.data import DataPart
+from tunesmith.recipe.evaluation import EvaluationPart
+from tunesmith.recipe.task import ChatTask, PreferenceTask
+from tunesmith.training.checkpoint import Progress
+from tunesmith.training.loss import LanguageModel
+from tunesmith.training.objective import Objective
+
+
+def held_out_examples(
+    task: ChatTask | PreferenceTask, part: EvaluationPart, data: RunData
+) -> Examples:
+    """Return the held-out examples that are measured; of a preference both answers or none."""
+    if isinstance(task, PreferenceTask):
+        return data.validation.spread_rows(part.rows)
+    return data.validation.spread(part.rows)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeldOutRows:
+    """The held-out rows and what they are measured with."""
+
+    run_dir: RunDir
+    events: EventLog
+    task: ChatTask | PreferenceTask
+    data: DataPart
+    part: EvaluationPart
+    rows: Examples
+    units: Units
+    objective: Objective
+    tokenizer: Tokenizer
+    model: Any
+    scored: LanguageModel
+    pad_id: int
+
+    def has(self, when: When) -> bool:
+        """Whether a run that is resumed has this side already."""
+        file = self.run_dir.evaluation_json
+        return file.exists() and when in read_json(file)
+
+    def measure(self, when: When, step: int) -> None:
+        """Measure loss, scores and answers, and keep them."""
+        if not self.rows:
+            return
+        message = f"measuring {when} training: {len(self.units.members)} rows"
+        self.events.write("note", message=message)
+        measured = measure(
+            self.scored,
+            TorchEngine(self.model, self.tokenizer),
+            self.tokenizer,
+            samples_of(self.rows),
+            self.rows,
+            data=self.data,
+            part=self.part,
+            pad_id=self.pad_id,
+            preference=self._preference,
+        )
+        write_side(self.run_dir, when, measured)
+        values = {**measured.as_json(), "answers": len(measured.answers)}
+        self.events.write("evaluation", step, when=when, **values)
+
+    def watch(self, progress: Progress) -> Progress:
+        """Measure the loss alone, between two steps."""
+        held_out = measure_loss(
+            self.scored, self.rows, pad_id=self.pad_id, preference=self._preference
+        )
+        values = {"loss": held_out.loss, "perplexity": held_out.perplexity, **held_out.preference}
+        self.events.write("evaluation", progress.step, **values)
+        return replace(progress, held_out={**progress.held_out, progress.step: held_out.loss})
+
+    @property
+    def _preference(self) -> HeldOutPreference | None:
+        if isinstance(self.task, ChatTask):
+            return None
+        return HeldOutPreference(self.objective, self.units)

@@ -1,0 +1,146 @@
+"""From a task and its examples to units and an objective, and the references that it needs.
+
+    reference.safetensors    train, validation              log-probabilities of the answers, [N]
+                             train.mismatched, ...          of KTO's mismatched rows, [N]
+
+The file is in the run folder: a run that is resumed has what the model said before step 1, even
+where all of its weights are trained. Only examples that are asked for are measured; the others are
+NaN, which a step would not survive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from tunesmith.core.run_dir import disk_error
+from tunesmith.data.mismatch import Mismatched
+from tunesmith.data.prepared.examples import Examples
+from tunesmith.data.render import Example
+from tunesmith.data.units import Units, pair_units, rated_units, single_units
+from tunesmith.methods.adapter_files import as_os_error
+from tunesmith.recipe.task import ChatTask, PreferenceTask
+from tunesmith.training.loss import LanguageModel
+from tunesmith.training.objective import Objective, TokenObjective
+from tunesmith.training.preference import PairObjective, RatedObjective, References
+from tunesmith.training.row_loss import log_probs_of
+
+REFERENCE_FILE = "reference.safetensors"
+
+
+def units_of(
+    task: ChatTask | PreferenceTask, examples: Examples, *, file: str, is_trained: bool
+) -> Units:
+    """Return what is planned or measured as one.
+
+    Raises:
+        DataError: the loss cannot learn from these examples.
+    """
+    match task:
+        case ChatTask():
+            return single_units(examples)
+        case PreferenceTask(loss="kto"):
+            return rated_units(examples, file=file) if is_trained else single_units(examples)
+        case PreferenceTask():
+            return pair_units(examples, file=file, loss=task.loss)
+        case _:
+            assert_never(task)
+
+
+@dataclass(frozen=True, eq=False)
+class Measurable:
+    """A side of the data: `wanted` are the indices that a step or an evaluation will ask for."""
+
+    examples: Examples
+    wanted: Sequence[int]
+
+
+def make_objectives(
+    task: ChatTask | PreferenceTask,
+    model: LanguageModel,
+    sides: Mapping[str, Measurable],
+    folder: Path,
+    *,
+    max_tokens: int,
+    pad_id: int,
+    tell: Callable[[str], None],
+) -> dict[str, Objective]:
+    """Return an objective for each side; the model is as it is before step 1.
+
+    Raises:
+        RunError: the references cannot be written.
+    """
+    match task:
+        case ChatTask():
+            return dict.fromkeys(sides, TokenObjective())
+        case PreferenceTask(loss="orpo") | PreferenceTask(loss="simpo"):
+            return dict.fromkeys(sides, PairObjective(task))
+        case PreferenceTask():
+            pass
+        case _:
+            assert_never(task)
+    texts: dict[str, Sequence[Example]] = {name: side.examples for name, side in sides.items()}
+    if task.loss == "kto":
+        mismatched = {
+            name: Mismatched(side.examples, side.examples.part.max_length)
+            for name, side in sides.items()
+        }
+        texts |= {f"{name}.mismatched": rows for name, rows in mismatched.items()}
+    known = _read(folder / REFERENCE_FILE)
+    if known is None:
+        count = sum(len(set(side.wanted)) for side in sides.values())
+        tell(f"measuring {count:,} answers by the model before training, their reference")
+        known = {
+            name: _measure(model, rows, sides[name.partition(".")[0]].wanted, max_tokens, pad_id)
+            for name, rows in texts.items()
+        }
+        _write(folder / REFERENCE_FILE, known)
+    if task.loss != "kto":
+        return {name: PairObjective(task, References(known[name])) for name in sides}
+    return {
+        name: RatedObjective(
+            task=task,
+            is_rejected_N=torch.from_numpy(side.examples.is_rejected),
+            references=References(known[name], known[f"{name}.mismatched"]),
+            mismatched=Mismatched(side.examples, side.examples.part.max_length),
+            pad_id=pad_id,
+        )
+        for name, side in sides.items()
+    }
+
+
+def _measure(
+    model: LanguageModel,
+    rows: Sequence[Example],
+    wanted: Sequence[int],
+    max_tokens: int,
+    pad_id: int,
+) -> Tensor:
+    found_N = torch.full((len(rows),), torch.nan, dtype=torch.float64)
+    chosen = sorted(set(wanted))
+    if chosen:
+        found_N[chosen] = log_probs_of(
+            model, [rows[index] for index in chosen], pad_id=pad_id, max_tokens=max_tokens
+        )
+    return found_N
+
+
+def _read(path: Path) -> dict[str, Tensor] | None:
+    return safetensors.torch.load_file(path) if path.exists() else None
+
+
+def _write(path: Path, known: Mapping[str, Tensor]) -> None:
+    """Write under another name first, so that it is there whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        safetensors.torch.save_file(dict(known), temporary)
+        temporary.replace(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise disk_error(path, as_os_error(error)) from error

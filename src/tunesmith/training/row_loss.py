@@ -1,0 +1,67 @@
+"""Losses that are any function of each row's log-probability, with no more memory than plain ones.
+
+The gradient of f(log p(row 1), ..., log p(row B)) is that of a weighted cross-entropy: each token
+of row b has the weight -df/dlog p(b). So the head runs twice over the same hidden states, a chunk
+at a time: without a gradient to find the log-probabilities, and with those weights. The decoder
+runs once.
+
+Shapes: B rows, S supervised positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from tunesmith.data.collate import Batch, to_batch
+from tunesmith.data.pack import group_by_length
+from tunesmith.data.render import Example
+from tunesmith.models.evaluating import evaluating
+from tunesmith.training.loss import (
+    LanguageModel,
+    Supervised,
+    cross_entropy,
+    log_probs,
+    supervised_states,
+)
+
+
+def row_log_probs(model: LanguageModel, batch: Batch) -> Tensor:
+    """Return [B] in fp64: the weighted sum of log p over each row's supervised tokens."""
+    with torch.no_grad():
+        return _sum_by_row(model, supervised_states(model, batch), len(batch.lengths_B))
+
+
+def loss_of_rows(model: LanguageModel, batch: Batch, loss: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return `loss` of the rows' log-probabilities [B], a scalar that can go backward."""
+    found = supervised_states(model, batch)
+    log_probs_B = _sum_by_row(model, found, len(batch.lengths_B))
+    if not torch.is_grad_enabled():
+        return loss(log_probs_B)
+    log_probs_B.requires_grad_()
+    value = loss(log_probs_B)
+    (slope_B,) = torch.autograd.grad(value, log_probs_B)
+    weights_S = (-slope_B[found.rows_S]).float() * found.weights_S
+    carrier, _ = cross_entropy(model, found.hidden_SC, found.targets_S, weights_S)
+    return value.detach().float() + (carrier - carrier.detach())
+
+
+def log_probs_of(
+    model: LanguageModel, examples: Sequence[Example], *, pad_id: int, max_tokens: int
+) -> Tensor:
+    """Return the log-probability of each example, in fp64, without gradient and without dropout."""
+    result = torch.zeros(len(examples), dtype=torch.float64)
+    lengths = [len(example.tokens) for example in examples]
+    with evaluating(model.decoder):
+        for group in group_by_length(range(len(examples)), lengths, max_tokens):
+            batch = to_batch([examples[index] for index in group], pad_id)
+            result[list(group)] = row_log_probs(model, batch)
+    return result
+
+
+def _sum_by_row(model: LanguageModel, found: Supervised, num_rows: int) -> Tensor:
+    log_probs_S = log_probs(model, found.hidden_SC.detach(), found.targets_S)
+    summed_B = torch.zeros(num_rows, dtype=torch.float64)
+    return summed_B.index_add_(0, found.rows_S, log_probs_S.double() * found.weights_S)
