@@ -42,6 +42,7 @@ from tunesmith.data.pack import StepPlan, plan_steps
 from tunesmith.data.pipeline import RunData, check_data, lay_out, require_trainable
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.data.tokenizer import Tokenizer
+from tunesmith.evaluation.held_out import preference_groups
 from tunesmith.evaluation.held_out_rows import HeldOutRows, held_out_examples
 from tunesmith.evaluation.report import write_report
 from tunesmith.evaluation.result import describe_result
@@ -169,11 +170,10 @@ def execute(run: Run, stop: StopRequests) -> None:
         recipe.task,
         scored,
         {
-            "train": Measurable(data.train, [row for step in plan for row in step.rows]),
-            "validation": Measurable(held_out, range(len(held_out))),
+            "train": Measurable(data.train, [group for s in plan for group in s.micro_batches]),
+            "validation": Measurable(held_out, preference_groups(held_out_units)),
         },
         run_dir.path,
-        max_tokens=part.micro_batch_tokens,
         pad_id=pad_id(tokenizer),
         tell=tell,
     )

@@ -58,7 +58,8 @@ def make_run(folder: Path, model: Path, rows: Path, **parts: Any) -> RunDir:
         "evaluation": {"prompts": 1, "max_new_tokens": 4},
     }
     for part, values in parts.items():
-        recipe[part] = {**recipe[part], **values} if isinstance(recipe[part], dict) else values
+        is_partial = isinstance(recipe[part], dict) and isinstance(values, dict)
+        recipe[part] = {**recipe[part], **values} if is_partial else values
     run_dir = RunDir.create(folder)
     loaded = load_recipe(recipe)
     run_dir.recipe_yaml.write_text(loaded.text)

@@ -92,9 +92,8 @@ def held_out_preference(
     Raises:
         RunError: a loss is not finite.
     """
-    groups = group_by_length(units.padded, max_tokens=max_tokens)
-    members = [units.members[group].ravel().tolist() for group in groups]
-    batches = [to_batch([examples[i] for i in group], pad_id, group) for group in members]
+    groups = preference_groups(units, max_tokens=max_tokens)
+    batches = [to_batch([examples[i] for i in group], pad_id, group) for group in groups]
     step = objective.begin_step(model, batches)
     loss_sum = sum(_finite(step.summed(batch).item(), batch) for batch in batches)
     return HeldOut(
@@ -105,6 +104,12 @@ def held_out_preference(
         rows=len(units.members),
         preference=step.measures(),
     )
+
+
+def preference_groups(units: Units, *, max_tokens: int = BATCH_TOKENS) -> list[list[int]]:
+    """Return the examples of each batch in which held-out preferences are computed."""
+    groups = group_by_length(units.padded, max_tokens=max_tokens)
+    return [units.members[group].ravel().tolist() for group in groups]
 
 
 def _finite(total: float, batch: Batch) -> float:

@@ -105,7 +105,7 @@ class _PairStep:
         log_probs = torch.cat([one.log_probs_B for one in self.seen])
         chosen, rejected = _sides(rewards)
         return {
-            "reward_accuracy": float((chosen > rejected).double().mean()),
+            "reward_accuracy": _share_above(chosen, rejected),
             "reward_margin": float((chosen - rejected).mean()),
             "chosen_reward": float(chosen.mean()),
             "rejected_reward": float(rejected.mean()),
@@ -185,10 +185,10 @@ class _RatedStep:
         log_probs = torch.cat([one.log_probs_B for one in self.seen])
         rejected = torch.cat([one.is_rejected_B for one in self.seen])
         assert self.objective.task.beta is not None
-        is_above = rewards > self.objective.task.beta * self.z0
-        is_below = rewards < self.objective.task.beta * self.z0
-        is_right = torch.where(rejected, is_below, is_above)
-        measures = {"reference_point": self.z0, "reward_accuracy": float(is_right.double().mean())}
+        sign = torch.where(rejected, -1.0, 1.0).double()
+        right = sign * (rewards - self.objective.task.beta * self.z0)
+        accuracy = _share_above(right, torch.zeros_like(right))
+        measures = {"reference_point": self.z0, "reward_accuracy": accuracy}
         for name, chosen in (("chosen", ~rejected), ("rejected", rejected)):
             if chosen.any():
                 measures[f"{name}_reward"] = float(rewards[chosen].mean())
@@ -208,6 +208,11 @@ class _SeenRated:
 def _reference(references: References | None, batch: Batch) -> Tensor:
     assert references is not None, "this loss has a reference"
     return references.answers_N[list(batch.indices)]
+
+
+def _share_above(left: Tensor, right: Tensor) -> float:
+    """Return the share that is above; equals count half: who prefers nothing is right by chance."""
+    return float(((left > right).double() + (left >= right).double()).mean()) / 2
 
 
 def _sides(values_B: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,8 +4,9 @@
                              train.mismatched, ...          of KTO's mismatched rows, [N]
 
 The file is in the run folder: a run that is resumed has what the model said before step 1, even
-where all of its weights are trained. Only examples that are asked for are measured; the others are
-NaN, which a step would not survive.
+where all of its weights are trained. Answers are computed in the micro-batches in which they will
+be compared, so that before step 1 they are the reference's to the last bit. Examples that no step
+asks for are NaN, which a step would not survive.
 """
 
 from __future__ import annotations
@@ -55,10 +56,10 @@ def units_of(
 
 @dataclass(frozen=True, eq=False)
 class Measurable:
-    """A side of the data: `wanted` are the indices that a step or an evaluation will ask for."""
+    """A side of the data, and the groups in which steps or evaluations will compute it."""
 
     examples: Examples
-    wanted: Sequence[int]
+    groups: Sequence[Sequence[int]]
 
 
 def make_objectives(
@@ -67,7 +68,6 @@ def make_objectives(
     sides: Mapping[str, Measurable],
     folder: Path,
     *,
-    max_tokens: int,
     pad_id: int,
     tell: Callable[[str], None],
 ) -> dict[str, Objective]:
@@ -94,10 +94,10 @@ def make_objectives(
         texts |= {f"{name}.mismatched": rows for name, rows in mismatched.items()}
     known = _read(folder / REFERENCE_FILE)
     if known is None:
-        count = sum(len(set(side.wanted)) for side in sides.values())
+        count = sum(len({i for group in side.groups for i in group}) for side in sides.values())
         tell(f"measuring {count:,} answers by the model before training, their reference")
         known = {
-            name: _measure(model, rows, sides[name.partition(".")[0]].wanted, max_tokens, pad_id)
+            name: log_probs_of(model, rows, sides[name.partition(".")[0]].groups, pad_id=pad_id)
             for name, rows in texts.items()
         }
         _write(folder / REFERENCE_FILE, known)
@@ -113,22 +113,6 @@ def make_objectives(
         )
         for name, side in sides.items()
     }
-
-
-def _measure(
-    model: LanguageModel,
-    rows: Sequence[Example],
-    wanted: Sequence[int],
-    max_tokens: int,
-    pad_id: int,
-) -> Tensor:
-    found_N = torch.full((len(rows),), torch.nan, dtype=torch.float64)
-    chosen = sorted(set(wanted))
-    if chosen:
-        found_N[chosen] = log_probs_of(
-            model, [rows[index] for index in chosen], pad_id=pad_id, max_tokens=max_tokens
-        )
-    return found_N
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:

@@ -10,13 +10,12 @@ Shapes: B rows, S supervised positions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from tunesmith.data.collate import Batch, to_batch
-from tunesmith.data.pack import group_by_length
 from tunesmith.data.render import Example
 from tunesmith.models.evaluating import evaluating
 from tunesmith.training.loss import (
@@ -49,16 +48,24 @@ def loss_of_rows(model: LanguageModel, batch: Batch, loss: Callable[[Tensor], Te
 
 
 def log_probs_of(
-    model: LanguageModel, examples: Sequence[Example], *, pad_id: int, max_tokens: int
+    model: LanguageModel,
+    examples: Sequence[Example],
+    groups: Iterable[Sequence[int]],
+    *,
+    pad_id: int,
 ) -> Tensor:
-    """Return the log-probability of each example, in fp64, without gradient and without dropout."""
-    result = torch.zeros(len(examples), dtype=torch.float64)
-    lengths = [len(example.tokens) for example in examples]
+    """Return each example's log-probability [N] in fp64, without gradient and without dropout.
+
+    The examples of a group are computed together; those that are in no group are NaN.
+    """
+    result_N = torch.full((len(examples),), torch.nan, dtype=torch.float64)
     with evaluating(model.decoder):
-        for group in group_by_length(range(len(examples)), lengths, max_tokens):
+        for group in map(list, groups):
+            if not result_N[group].isnan().any():
+                continue
             batch = to_batch([examples[index] for index in group], pad_id)
-            result[list(group)] = row_log_probs(model, batch)
-    return result
+            result_N[group] = row_log_probs(model, batch)
+    return result_N
 
 
 def _sum_by_row(model: LanguageModel, found: Supervised, num_rows: int) -> Tensor:

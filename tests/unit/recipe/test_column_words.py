@@ -59,8 +59,8 @@ def test_a_key_outside_the_columns_is_sent_there(tmp_path: Path) -> None:
         load_recipe(path)
 
 
-def test_preference_is_refused_for_a_run_and_says_what_reads_it(tmp_path: Path) -> None:
+def test_a_reward_task_is_refused_and_the_tasks_are_named(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
-    path.write_text("model: m\ntask: preference\ndata: {train: a.jsonl}\n")
-    with pytest.raises(RecipeError, match="tunesmith data check"):
+    path.write_text("model: m\ntask: reward\ndata: {train: a.jsonl}\n")
+    with pytest.raises(RecipeError, match="chat, completion, preference"):
         load_recipe(path)

@@ -250,7 +250,7 @@ def test_a_key_given_twice_is_refused(write) -> None:
         ("strategy: fsdp\n", ("fsdp", "single")),
         ("model: {source: tiny, base: nf4}\n", ("model.base", "dtype: bf16")),
         ("task: ner\n", ("ner", "task: chat")),
-        ("task: preference\n", ("preference", "task: chat")),
+        ("task: sft\n", ("sft", "task: chat")),
         ("model: {source: tiny, dtype: fp16}\n", ("fp16", "bf16")),
         ("evaluation: {metrics: [bleu]}\n", ("bleu", "exact-match")),
     ],
