@@ -66,7 +66,7 @@ def test_b053_four_micro_batches_of_one_row_have_the_gradient_of_one_of_four(nam
 
 def test_b053_an_objective_without_a_denominator_is_refused_by_the_step() -> None:
     class Undeclared:
-        def begin_step(self, model: Any, batches: Any) -> Any:
+        def begin_step(self, *_: Any) -> Any:
             return self
 
     model = make_llama()
