@@ -190,10 +190,13 @@ def execute(run: Run, stop: StopRequests) -> None:
             peak_rate=recipe.learning_rate,
             pad_id=pad_id(tokenizer),
             first_step=progress.step + 1,
+            micro_batch_limit=progress.micro_batch_limit,
         )
         for done in steps:
             run.step = done.step
             progress = advance(progress, done)
+            for warning in done.warnings:
+                events.write("warning", done.step, message=warning)
             if is_due(done.step, part.log_every, len(plan)):
                 tell_step(events, done)
             if is_due(done.step, part.evaluate_every, None) and held_out:
@@ -440,6 +443,7 @@ def advance(progress: Progress, done: StepDone) -> Progress:
         tokens=progress.tokens + done.outcome.tokens,
         supervised_tokens=progress.supervised_tokens + done.outcome.supervised_tokens,
         seconds=progress.seconds + done.seconds,
+        micro_batch_limit=done.micro_batch_limit,
     )
 
 

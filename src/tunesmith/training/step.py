@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from tunesmith.core.errors import Fault, RunError
+from tunesmith.core.out_of_memory import is_out_of_memory, let_go
 from tunesmith.data.collate import Batch
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.training.loss import LanguageModel, summed_loss
@@ -31,6 +32,15 @@ class StepOutcome:
     tokens: int
 
 
+class MicroBatchTooLarge(Exception):  # noqa: N818 (not a fault yet: the step is made again)
+    """Memory ran out while a micro-batch was computed."""
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__()
+        self.row_ids = batch.row_ids
+        self.num_rows, self.longest = batch.tokens_BT.shape
+
+
 def train_step(
     model: LanguageModel,
     method: AppliedMethod,
@@ -44,16 +54,11 @@ def train_step(
 
     Raises:
         RunError: loss or gradient are not finite; nothing has been updated then.
+        MicroBatchTooLarge: memory ran out; nothing has been updated then, but gradients may be
+            there.
     """
     weight = sum(float(batch.weights_BT.sum()) for batch in batches)
-    total = 0.0
-    for batch in batches:
-        loss = summed_loss(model, batch)
-        total += float(loss.total.detach())
-        if not math.isfinite(total):
-            raise _not_finite("the loss", total, [batch])
-        if loss.weight:
-            (loss.total / weight).backward()
+    total = sum(_accumulate(model, batch, weight) for batch in batches)
     parameters = list(method.trainable.values())
     norm = float(nn.utils.clip_grad_norm_(parameters, max_gradient_norm)) if weight else 0.0
     if not math.isfinite(norm):
@@ -70,6 +75,23 @@ def train_step(
         supervised_tokens=sum(int((batch.weights_BT > 0).sum()) for batch in batches),
         tokens=sum(int(batch.lengths_B.sum()) for batch in batches),
     )
+
+
+def _accumulate(model: LanguageModel, batch: Batch, weight: float) -> float:
+    """Add the micro-batch's part of the step's gradient; returns its summed loss."""
+    try:
+        loss = summed_loss(model, batch)
+        total = float(loss.total.detach())
+        if not math.isfinite(total):
+            raise _not_finite("the loss", total, [batch])
+        if loss.weight:
+            (loss.total / weight).backward()
+        return total
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        let_go(error)
+    raise MicroBatchTooLarge(batch)  # outside, so that it holds nothing of what filled memory
 
 
 def _not_finite(what: str, value: float, batches: Sequence[Batch]) -> RunError:
