@@ -107,9 +107,12 @@ def test_padded_rows_have_the_same_gradient_and_adapters_on_a_frozen_base_have_o
 
 
 class _Malloc(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012 (the form that ctypes asks for)
+    _fields_ = [
         (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks top".split()
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
     ]
 
 

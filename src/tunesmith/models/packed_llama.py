@@ -26,6 +26,11 @@ _KNOWN_LAYERS = frozenset(
 )
 
 
+def knows(architecture: str) -> bool:
+    """Whether a model of this name (`LlamaForCausalLM`) has such layers, before it is loaded."""
+    return architecture.removesuffix("ForCausalLM") + "DecoderLayer" in _KNOWN_LAYERS
+
+
 def supports(decoder: nn.Module) -> bool:
     """Whether the decoder is one that `run_packed` computes."""
     layers = getattr(decoder, "layers", None)

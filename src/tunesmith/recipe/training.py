@@ -80,7 +80,9 @@ class TrainingPart(Part):
         BeforeValidator(_as_tuple),
         Field(description="AdamW's two averaging rates; adafactor has none."),
     ] = (0.9, 0.999)
-    epsilon: Annotated[float, Field(gt=0, description="AdamW's epsilon; adafactor has its own.")] = 1e-8
+    epsilon: Annotated[
+        float, Field(gt=0, description="AdamW's epsilon; adafactor has its own.")
+    ] = 1e-8
     max_gradient_norm: Annotated[
         float, Field(gt=0, description="Longer gradients are cut to this norm.")
     ] = 1.0

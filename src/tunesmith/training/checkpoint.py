@@ -2,7 +2,7 @@
 
     checkpoints/step-40/  trained.safetensors    the method's parameters, fp32
                           optimizer.safetensors  its moments, by parameter name
-                          progress.json          step, held-out losses, random state, the optimizer's counts
+                          progress.json          step, held-out losses, random state, counts
                           manifest.json          size and sha256 of each file above
 
 A checkpoint is written to a folder with a temporary name, flushed, read back against its manifest

@@ -67,6 +67,18 @@ def make_optimizer(
             assert_never(part.optimizer)
 
 
+def decay_of(trainable: dict[str, nn.Parameter], part: TrainingPart) -> dict[str, Any]:
+    """The optimizer, the decay, and how many values decay and how many do not, for the plan."""
+    matrices = sum(value.numel() for value in trainable.values() if value.ndim >= 2)
+    others = sum(value.numel() for value in trainable.values() if value.ndim < 2)
+    return {
+        "optimizer": part.optimizer,
+        "weight_decay": part.weight_decay,
+        "decayed_parameters": matrices if part.weight_decay else 0,
+        "undecayed_parameters": others if part.weight_decay else matrices + others,
+    }
+
+
 def _groups(trainable: dict[str, nn.Parameter], part: TrainingPart) -> list[dict[str, Any]]:
     matrices = [parameter for parameter in trainable.values() if parameter.ndim >= 2]
     others = [parameter for parameter in trainable.values() if parameter.ndim < 2]

@@ -21,7 +21,10 @@ def make_adamw_8bit(
     paged: bool,
 ) -> torch.optim.Optimizer:
     """Make it over parameter groups; `paged` lets a CUDA device move the moments to the host."""
-    from bitsandbytes.optim import AdamW8bit, PagedAdamW8bit  # slow to import, and seldom used
+    from bitsandbytes.optim.adamw import (  # slow to import, and seldom used
+        AdamW8bit,
+        PagedAdamW8bit,
+    )
 
     kind: Any = PagedAdamW8bit if paged else AdamW8bit
     return kind(groups, lr=learning_rate, betas=betas, eps=epsilon)

@@ -32,7 +32,7 @@ class StepOutcome:
     tokens: int
 
 
-class MicroBatchTooLarge(Exception):  # noqa: N818 (not a fault yet: the step is made again)
+class MicroBatchTooLarge(Exception):
     """Memory ran out while a micro-batch was computed."""
 
     def __init__(self, batch: Batch) -> None:

@@ -1,4 +1,4 @@
-"""Every kind of optimizer: what it keeps, that it goes on as it was, that it learns as AdamW does."""
+"""Every kind of optimizer: what it keeps, that it goes on as it was, that it learns as AdamW."""
 
 from __future__ import annotations
 
