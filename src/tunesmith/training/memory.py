@@ -50,6 +50,7 @@ class MemoryAsk:
     trainable: int
     rank: int
     keeps_outputs: bool  # DoRA keeps each layer's output, too
+    dropout: bool  # each adapter then has an input of its own
     optimizer: OptimizerName
     tokens: int
     longest: int
@@ -145,6 +146,8 @@ def _layer_bytes_a_token(ask: MemoryAsk) -> float:
     values = 4 * facts.hidden + 2 * query + 2 * key + 3 * facts.mlp + 7 * ask.rank
     if ask.keeps_outputs:
         values += 2 * facts.hidden + query + 2 * key + 2 * facts.mlp
+    if ask.dropout:  # the dropped input and its mask
+        values += int(1.5 * (5 * facts.hidden + query + facts.mlp))
     if ask.packed:
         return ask.dtype_bytes * (values + facts.heads * _kept_keys(ask.longest))
     # Norms in fp32, activations kept apart, rotated beside unrotated; scores of all keys.

@@ -123,6 +123,7 @@ def _ask(
         trainable=adapter_values(facts, rank) if rank else facts.parameters,
         rank=rank,
         keeps_outputs=method.type == "dora",
+        dropout=bool(getattr(method, "dropout", 0.0)),
         optimizer=recipe.training.optimizer,
         tokens=max(tokens_of(group) for group in groups),
         longest=max(lengths[row] for group in groups for row in group),
