@@ -16,7 +16,6 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import torch
 
@@ -26,6 +25,7 @@ from tunesmith.core.errors import Fault, RecipeError, TunesmithError
 from tunesmith.core.events import EventLog
 from tunesmith.core.failures import as_run_error
 from tunesmith.core.log import set_up_logging
+from tunesmith.core.memory_bound import bound_memory
 from tunesmith.core.run_dir import (
     RunDir,
     RunState,
@@ -46,10 +46,11 @@ from tunesmith.evaluation.held_out import preference_groups
 from tunesmith.evaluation.held_out_rows import HeldOutRows, held_out_examples
 from tunesmith.evaluation.report import write_report
 from tunesmith.evaluation.result import describe_result
-from tunesmith.methods.base import AppliedMethod, count_trainable
+from tunesmith.methods.base import AppliedMethod
 from tunesmith.methods.select import apply_method
 from tunesmith.models.facts import ModelFacts, read_facts
-from tunesmith.models.load import choose_dtype, load_model
+from tunesmith.models.hidden_states import recompute_layers
+from tunesmith.models.load import DTYPES, choose_dtype, load_model
 from tunesmith.models.prepare import PreparedModel, prepare_model
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.method import LoraMethod
@@ -58,7 +59,9 @@ from tunesmith.training.checkpoint import Progress, load_newest, prune, save_che
 from tunesmith.training.environment import compare_environments, describe_environment
 from tunesmith.training.loop import StepDone, train_steps
 from tunesmith.training.loss import language_model
+from tunesmith.training.memory_decision import MemoryDecision, require_machine
 from tunesmith.training.optimizer import make_optimizer
+from tunesmith.training.plan_values import plan_values
 from tunesmith.training.preference_setup import Measurable, make_objectives, units_of
 from tunesmith.training.schedule import count_warmup_steps
 
@@ -162,10 +165,18 @@ def execute(run: Run, stop: StopRequests) -> None:
     dtype = choose_dtype(recipe.model)
     keep_environment(run, prepared, data, tokenizer, dtype, part.seed)
 
+    memory = require_machine(recipe, facts, plan, data.train.lengths.tolist(), DTYPES[dtype])
+    if memory.warning:
+        events.write("warning", message=memory.warning)
+
     model = load_model(prepared.folder, dtype)
     method = apply_method(model, recipe.method, seed=part.seed)
-    scored = language_model(model, facts, share_prefix=shares_prefix(recipe))
-    tell_plan(run, plan, data, method, facts, dtype)
+    if memory.recompute and not recompute_layers(model):
+        tell("this architecture keeps its activations: activation_checkpointing has no effect")
+    shares = shares_prefix(recipe)
+    scored = language_model(model, facts, share_prefix=shares, recompute=memory.recompute)
+    tell_plan(run, recipe, plan, data, method, facts, dtype, memory)
+    bound_memory()
     objectives = make_objectives(
         recipe.task,
         scored,
@@ -216,10 +227,13 @@ def execute(run: Run, stop: StopRequests) -> None:
             pad_id=pad_id(tokenizer),
             first_step=progress.step + 1,
             objective=objectives["train"],
+            micro_batch_limit=progress.micro_batch_limit,
         )
         for done in steps:
             run.step = done.step
             progress = advance(progress, done)
+            for warning in done.warnings:
+                events.write("warning", done.step, message=warning)
             if is_due(done.step, part.log_every, len(plan)):
                 tell_step(events, done)
             if is_due(done.step, part.evaluate_every, None) and held_out:
@@ -374,29 +388,22 @@ def examine_data(run: Run, data: RunData, source: TokenizerSource, model: str) -
 
 def tell_plan(
     run: Run,
+    recipe: Recipe,
     plan: Sequence[StepPlan],
     data: RunData,
     method: AppliedMethod,
     facts: ModelFacts,
     dtype: str,
+    memory: MemoryDecision,
 ) -> None:
     """Write plan.json and say what the run will take."""
     lengths = data.train.lengths.tolist()
-    tokens = sum(lengths[row] for step in plan for row in step.rows)
-    trainable = count_trainable(method)
-    values: dict[str, Any] = {
-        "total_steps": len(plan),
-        "epochs": plan[-1].epoch,
-        "micro_batches": sum(len(step.micro_batches) for step in plan),
-        "tokens": tokens,
-        "trainable_parameters": trainable,
-        "total_parameters": facts.parameters,
-        "dtype": dtype,
-    }
+    values = plan_values(plan, lengths, method, facts, recipe.training, dtype, memory)
     write_json(run.run_dir.plan_json, values)
     text = (
-        f"plan: {len(plan):,} steps over {tokens:,} tokens; {trainable:,} of {facts.parameters:,} "
-        f"parameters are trained, in {dtype}"
+        f"plan: {len(plan):,} steps over {values['tokens']:,} tokens; "
+        f"{values['trainable_parameters']:,} of {facts.parameters:,} parameters are trained, in "
+        f"{dtype}; {values['memory']['total'] / 1e9:.1f} GB of memory expected"
     )
     run.events.write("plan", message=text, **values)
 
@@ -427,6 +434,7 @@ def advance(progress: Progress, done: StepDone) -> Progress:
         tokens=progress.tokens + done.outcome.tokens,
         supervised_tokens=progress.supervised_tokens + done.outcome.supervised_tokens,
         seconds=progress.seconds + done.seconds,
+        micro_batch_limit=done.micro_batch_limit,
     )
 
 

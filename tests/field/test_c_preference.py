@@ -14,6 +14,7 @@ from tunesmith.data.mismatch import Mismatched
 from tunesmith.methods.lora_method import AppliedLora, apply_lora
 from tunesmith.recipe.method import LoraMethod
 from tunesmith.recipe.task import PreferenceTask
+from tunesmith.training.fitting import split
 from tunesmith.training.objective import Objective, TokenObjective
 from tunesmith.training.preference import PairObjective, RatedObjective, References
 from tunesmith.training.row_loss import log_probs_of
@@ -96,3 +97,11 @@ def test_b073_the_task_changes_nothing_of_the_adapters(name: str) -> None:
     factors = [path for path, _ in model.named_parameters() if path.endswith("lora_A")]
     assert len(factors) == len(linears) == len(applied.layers) == 14
     assert all(path.count("lora_") == 1 for path in factors)
+
+
+@pytest.mark.parametrize("limit", [1, 60, 120, 1000])
+def test_a_micro_batch_that_memory_makes_smaller_keeps_pairs_together(limit: int) -> None:
+    parts = split([(0, 1, 4, 5, 2, 3, 6, 7)], ROWS, limit, rows_together=2)
+    pairs = [part[place : place + 2] for part in parts for place in range(0, len(part), 2)]
+    assert sorted(pairs) == [(0, 1), (2, 3), (4, 5), (6, 7)]
+    assert len(parts) == {1: 4, 60: 4, 120: 2, 1000: 1}[limit]

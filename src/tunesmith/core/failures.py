@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tunesmith.core import hardware
 from tunesmith.core.errors import Fault, RunError, TunesmithError
+from tunesmith.core.out_of_memory import is_out_of_memory
 from tunesmith.core.run_dir import RunDir, disk_error
 
 
@@ -15,11 +16,12 @@ def as_run_error(error: BaseException, run_dir: RunDir) -> TunesmithError:
         return error
     if isinstance(error, OSError) and error.errno is not None:
         return disk_error(Path(error.filename or run_dir.path), error)
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if is_out_of_memory(error):
         fault = Fault(
             found="memory ran out",
             where=f"{hardware.memory_limit_bytes():,} bytes on this machine",
-            fix="lower training.micro_batch_tokens, then resume",
+            fix="end other programs, then resume; or set training.optimizer: adamw-8bit or a "
+            "smaller model",
         )
         return RunError(fault, code="out_of_memory")
     fault = Fault(

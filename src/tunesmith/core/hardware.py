@@ -34,9 +34,17 @@ def memory_limit_bytes(*, root: Path = ROOT) -> int:
     return min([psutil.virtual_memory().total, *_memory_limits(root)])
 
 
-def available_memory_bytes(*, root: Path = ROOT) -> int:
-    """What can be taken now without swapping, never more than the limit."""
-    return min(psutil.virtual_memory().available, memory_limit_bytes(root=root))
+def available_memory_bytes(*, root: Path = ROOT, swap: bool = False) -> int:
+    """What can be taken now, never more than a container has left; without swapping by default."""
+    machine = psutil.virtual_memory().available
+    if swap:
+        machine += _kilobytes(root / "proc/meminfo", "SwapFree:")
+    return min([machine, memory_limit_bytes(root=root), *_memory_left(root)])
+
+
+def private_bytes() -> int:
+    """The private writable memory that this process has mapped, touched or not (Linux)."""
+    return _kilobytes(ROOT / "proc/self/status", "VmData:")
 
 
 def free_disk_bytes(path: Path) -> int:
@@ -71,9 +79,8 @@ def peak_resident_bytes() -> int:
 
     Not `ru_maxrss` where it can be avoided: on Linux a child inherits its parent's.
     """
-    for line in _read(ROOT / "proc/self/status").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
+    if peak := _kilobytes(ROOT / "proc/self/status", "VmHWM:"):
+        return peak
     import resource  # absent on Windows, so not at the top
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -125,6 +132,31 @@ def _memory_limits(root: Path) -> Iterator[int]:
             text = _read(folder / name).strip()
             if text.isdigit() and 0 < int(text) < UNLIMITED_BYTES:
                 yield int(text)
+
+
+def _memory_left(root: Path) -> Iterator[int]:
+    """What each container's limit leaves, its page cache counted as free."""
+    for folder in _cgroup_folders(root, "memory"):
+        for limit_name, used_name in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            limit, used = _read(folder / limit_name).strip(), _read(folder / used_name).strip()
+            if not (limit.isdigit() and used.isdigit() and 0 < int(limit) < UNLIMITED_BYTES):
+                continue
+            statistics = dict(
+                line.split()[:2] for line in _read(folder / "memory.stat").splitlines()
+            )
+            cache = sum(int(statistics.get(f"{kind}_file", 0)) for kind in ("active", "inactive"))
+            yield max(0, int(limit) - max(0, int(used) - cache))
+
+
+def _kilobytes(file: Path, key: str) -> int:
+    """A line such as `VmData:   12 kB` of a file under /proc, in bytes; 0 where it has none."""
+    for line in _read(file).splitlines():
+        if line.startswith(key):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:

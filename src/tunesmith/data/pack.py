@@ -10,7 +10,7 @@ k.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
@@ -73,7 +73,7 @@ def plan_steps(
 
 
 def group_by_length(
-    rows: Sequence[int], lengths: Sequence[int], micro_batch_tokens: int
+    rows: Sequence[int], lengths: Sequence[int] | Mapping[int, int], micro_batch_tokens: int
 ) -> tuple[MicroBatch, ...]:
     """Group rows so that a padded group holds at most `micro_batch_tokens`; a longer row is alone.
 

@@ -41,7 +41,7 @@ def describe_result(
         "training_seconds": progress.seconds,
         "seconds": time.monotonic() - started,
         "peak_memory_bytes": hardware.peak_resident_bytes(),
-        "planned_memory_bytes": None,  # there is no planner yet
+        "planned_memory_bytes": read_json(run_dir.plan_json)["memory"]["total"],
         "train_loss": steps[-1]["loss"] if steps else None,
         "validation_loss_before": before.get("loss"),
         "validation_loss_after": after.get("loss"),

@@ -46,6 +46,11 @@ class ModelFacts:
     parameters: int
     layers: int
     hidden: int
+    mlp: int
+    """The width between the two products of a layer's MLP."""
+    heads: int
+    kv_heads: int
+    head_width: int
     vocab: int
     max_positions: int | None
     """None where the architecture has no limit (ALiBi, state spaces)."""
@@ -66,11 +71,18 @@ def read_facts(folder: Path) -> ModelFacts:
     model_type = text.model_type
     if not all(hasattr(text, name) for name in ("num_hidden_layers", "hidden_size", "vocab_size")):
         raise ModelError(_unusual(model_type, folder), code="model_unsupported")
+    heads = getattr(text, "num_attention_heads", None) or 1
     return ModelFacts(
         architecture=(config.architectures or [model_type])[0],
         parameters=count_parameters(folder, tied=tied),
         layers=text.num_hidden_layers,
         hidden=text.hidden_size,
+        mlp=getattr(text, "intermediate_size", None)
+        or getattr(text, "n_inner", None)
+        or 4 * text.hidden_size,
+        heads=heads,
+        kv_heads=getattr(text, "num_key_value_heads", None) or heads,
+        head_width=getattr(text, "head_dim", None) or text.hidden_size // heads,
         vocab=text.vocab_size,
         max_positions=getattr(text, "max_position_embeddings", None),
         tied=tied,

@@ -30,8 +30,12 @@ def hidden_states(
     asked_BT: Tensor,
     *,
     share_prefix: bool = True,
+    recompute: bool = False,
 ) -> Tensor:
-    """Return [S, C]: the last hidden state of every position where `asked_BT` holds, row by row."""
+    """Return [S, C]: the last hidden state of every position where `asked_BT` holds, row by row.
+
+    `recompute` is for the way without padding; the padded one is told by `recompute_layers`.
+    """
     if not packed_llama.supports(decoder):
         return _padded(decoder, tokens_BT, lengths_B)[asked_BT]
     config: Any = decoder.config
@@ -44,8 +48,28 @@ def hidden_states(
         groups=config.num_attention_heads // config.num_key_value_heads,
         dtype=next(decoder.parameters()).dtype,
     )
-    hidden_NC = packed_llama.run_packed(decoder, line.tokens_N, line.positions_N, line.layout)
+    hidden_NC = packed_llama.run_packed(
+        decoder, line.tokens_N, line.positions_N, line.layout, recompute=recompute
+    )
     return hidden_NC[line.asked_S]
+
+
+def recompute_layers(model: nn.Module) -> bool:
+    """Compute layers again in the backward pass from now on; False where the model cannot.
+
+    Without re-entrant backward passes no input needs a gradient: adapters on a frozen base get
+    theirs.
+    """
+    owner: Any = model
+    if packed_llama.supports(model.get_submodule(owner.base_model_prefix)):
+        return True
+    if not getattr(owner, "supports_gradient_checkpointing", False):
+        return False
+    # transformers renamed it within version 5
+    new = getattr(owner, "activation_checkpointing_enable", None)
+    enable: Any = new or owner.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    return True
 
 
 def _padded(decoder: nn.Module, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:

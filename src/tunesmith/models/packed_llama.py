@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tunesmith.models.row_attention import RowLayout, row_attention
 
@@ -23,6 +24,11 @@ from tunesmith.models.row_attention import RowLayout, row_attention
 _KNOWN_LAYERS = frozenset(
     {"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer"}
 )
+
+
+def knows(architecture: str) -> bool:
+    """Whether a model of this name (`LlamaForCausalLM`) has such layers, before it is loaded."""
+    return architecture.removesuffix("ForCausalLM") + "DecoderLayer" in _KNOWN_LAYERS
 
 
 def supports(decoder: nn.Module) -> bool:
@@ -40,17 +46,38 @@ def supports(decoder: nn.Module) -> bool:
     )
 
 
-def run_packed(decoder: Any, tokens_N: Tensor, positions_N: Tensor, layout: RowLayout) -> Tensor:
-    """Return the hidden states [N, C] behind the decoder's last norm."""
+def run_packed(
+    decoder: Any,
+    tokens_N: Tensor,
+    positions_N: Tensor,
+    layout: RowLayout,
+    *,
+    recompute: bool = False,
+) -> Tensor:
+    """Return the hidden states [N, C] behind the decoder's last norm.
+
+    With `recompute` only the input of each layer is kept, and the layer is computed again in the
+    backward pass (Chen et al., 2016), with the dropout that it had.
+    """
     hidden_NC: Tensor = decoder.embed_tokens(tokens_N)
     cos_1ND, sin_1ND = decoder.rotary_emb(hidden_NC, position_ids=positions_N[None])
     rotation = (cos_1ND[0], sin_1ND[0])
     for layer in decoder.layers:
-        normed_NC = rms_norm(hidden_NC, layer.input_layernorm)
-        hidden_NC = hidden_NC + _attention(layer.self_attn, normed_NC, rotation, layout)
-        normed_NC = rms_norm(hidden_NC, layer.post_attention_layernorm)
-        hidden_NC = hidden_NC + _gated_mlp(layer.mlp, normed_NC)
+        if recompute and torch.is_grad_enabled():
+            again: Any = checkpoint(_layer, layer, hidden_NC, rotation, layout, use_reentrant=False)
+            hidden_NC = again
+        else:
+            hidden_NC = _layer(layer, hidden_NC, rotation, layout)
     return rms_norm(hidden_NC, decoder.norm)
+
+
+def _layer(
+    layer: Any, hidden_NC: Tensor, rotation: tuple[Tensor, Tensor], layout: RowLayout
+) -> Tensor:
+    normed_NC = rms_norm(hidden_NC, layer.input_layernorm)
+    hidden_NC = hidden_NC + _attention(layer.self_attn, normed_NC, rotation, layout)
+    normed_NC = rms_norm(hidden_NC, layer.post_attention_layernorm)
+    return hidden_NC + _gated_mlp(layer.mlp, normed_NC)
 
 
 def _attention(

@@ -96,20 +96,22 @@ class _RowAttention(torch.autograd.Function):
             probabilities = _probabilities(query, key, tile, layout.prefix, scale)
             _flat(output, tile).copy_(torch.bmm(probabilities, _seen(value, tile, layout.prefix)))
             kept.append(probabilities if probabilities.shape[2] <= KEPT_KEYS else None)
-        ctx.save_for_backward(query, key, value)
-        ctx.kept, ctx.layout, ctx.scale = kept, layout, scale
+        # All of it by this way, and nothing on ctx itself: a layer that is computed again in the
+        # backward pass lets go of what was saved here, and of nothing else.
+        ctx.save_for_backward(query, key, value, *kept)
+        ctx.layout, ctx.scale = layout, scale
         return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value = ctx.saved_tensors
+        query, key, value, *all_kept = ctx.saved_tensors
         layout: RowLayout = ctx.layout
         grad_output = gradients[0]
         grad_query = torch.empty_like(query)
         # fp32: every row adds to the shared prefix's keys and values
         grad_key = torch.zeros(key.shape, dtype=torch.float32)
         grad_value = torch.zeros(value.shape, dtype=torch.float32)
-        for tile, kept in zip(layout.tiles, ctx.kept, strict=True):
+        for tile, kept in zip(layout.tiles, all_kept, strict=True):
             probabilities = (
                 _probabilities(query, key, tile, layout.prefix, ctx.scale) if kept is None else kept
             )

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from tunesmith.recipe.data import plain_word
 
+_OPTIMIZER = "training.optimizer (adamw, adamw-8bit, paged-adamw-8bit or adafactor)"
+
 # Foreign key -> our key or keys.
 OUR_KEYS: dict[str, str] = {
+    "activation_checkpointing": "training.activation_checkpointing",
     "adam_beta1": "training.betas",
     "adam_beta2": "training.betas",
     "adam_epsilon": "training.epsilon",
@@ -40,6 +43,7 @@ OUR_KEYS: dict[str, str] = {
     "fp32": "model.dtype: fp32",
     "global_batch_size": "training.tokens_per_step (in tokens)",
     "gradient_accumulation_steps": "training.tokens_per_step (in tokens, over all micro-batches)",
+    "gradient_checkpointing": "training.activation_checkpointing",
     "gradient_clipping": "training.max_gradient_norm",
     "grad_clip": "training.max_gradient_norm",
     "learning_rate_scheduler": "training.schedule",
@@ -69,8 +73,8 @@ OUR_KEYS: dict[str, str] = {
     "n_epochs": "training.epochs",
     "num_epochs": "training.epochs",
     "num_train_epochs": "training.epochs",
-    "optimizer": "nothing: AdamW is the only optimiser; remove the key",
-    "optim": "nothing: AdamW is the only optimiser; remove the key",
+    "optimizer": _OPTIMIZER,
+    "optim": _OPTIMIZER,
     "packing": "nothing: rows are grouped by length, which changes no result; remove the key",
     "per_device_eval_batch_size": "training.micro_batch_tokens (in tokens)",
     "per_device_train_batch_size": (
@@ -78,6 +82,7 @@ OUR_KEYS: dict[str, str] = {
     ),
     "peft_type": "method",
     "r": "method.rank",
+    "recompute": "training.activation_checkpointing",
     "save_steps": "training.checkpoint_every",
     "save_strategy": "training.checkpoint_every (steps between checkpoints)",
     "save_total_limit": "training.keep_checkpoints",

@@ -10,6 +10,7 @@ from tunesmith.recipe.part import Part
 from tunesmith.recipe.share import Share, parse_share
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+OptimizerName = Literal["adamw", "adamw-8bit", "paged-adamw-8bit", "adafactor"]
 
 
 def _as_tuple(value: object) -> object:
@@ -32,7 +33,12 @@ class TrainingPart(Part):
         ),
     ] = None
     tokens_per_step: Annotated[
-        int, Field(ge=1, description="Tokens that make one optimiser step.")
+        int,
+        Field(
+            ge=1,
+            description="Tokens that make one optimiser step, over as many micro-batches as it "
+            "takes.",
+        ),
     ] = 8192
     micro_batch_tokens: Annotated[
         int, Field(ge=1, description="Tokens that are in memory at once; fewer need less memory.")
@@ -46,13 +52,37 @@ class TrainingPart(Part):
         BeforeValidator(parse_share),
         Field(description="The rise to the highest learning rate: a share of the steps, or steps."),
     ] = Share(0.03)
-    weight_decay: Annotated[float, Field(ge=0, description="AdamW's weight decay.")] = 0.0
+    optimizer: Annotated[
+        OptimizerName,
+        Field(
+            description="What is kept a trained value: adamw 8 bytes, adamw-8bit 2, adafactor "
+            "next to none; paged-adamw-8bit needs a CUDA device."
+        ),
+    ] = "adamw"
+    activation_checkpointing: Annotated[
+        Literal["auto"] | bool,
+        Field(
+            description="Compute each layer again in the backward pass instead of keeping it: "
+            "less memory, about a third more time; auto does so where the run would not fit "
+            "otherwise."
+        ),
+    ] = "auto"
+    weight_decay: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Weight decay of matrices; norms and biases have none. On an adapter it "
+            "pulls towards the base model.",
+        ),
+    ] = 0.0
     betas: Annotated[
         tuple[Beta, Beta],
         BeforeValidator(_as_tuple),
-        Field(description="AdamW's two averaging rates."),
+        Field(description="AdamW's two averaging rates; adafactor has none."),
     ] = (0.9, 0.999)
-    epsilon: Annotated[float, Field(gt=0, description="AdamW's epsilon.")] = 1e-8
+    epsilon: Annotated[
+        float, Field(gt=0, description="AdamW's epsilon; adafactor has its own.")
+    ] = 1e-8
     max_gradient_norm: Annotated[
         float, Field(gt=0, description="Longer gradients are cut to this norm.")
     ] = 1.0

@@ -1,8 +1,8 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped.
 
     checkpoints/step-40/  trained.safetensors    the method's parameters, fp32
-                          optimizer.safetensors  its moments and counts, by parameter name
-                          progress.json          step, held-out losses, random state
+                          optimizer.safetensors  its moments, by parameter name
+                          progress.json          step, held-out losses, random state, counts
                           manifest.json          size and sha256 of each file above
 
 A checkpoint is written to a folder with a temporary name, flushed, read back against its manifest
@@ -42,13 +42,17 @@ NAME = re.compile(r"step-(\d+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run stands. `held_out` maps steps to held-out losses; `tokens` counts all seen."""
+    """Where a run stands. `held_out` maps steps to held-out losses; `tokens` counts all seen.
+
+    `micro_batch_limit` is what memory allows (tokens, padding included), once it has run out.
+    """
 
     step: int
     tokens: int = 0
     supervised_tokens: int = 0
     seconds: float = 0.0
     held_out: Mapping[int, float] = field(default_factory=dict[int, float])
+    micro_batch_limit: int | None = None
 
 
 def save_checkpoint(
@@ -131,7 +135,8 @@ def _write_files(
 ) -> None:
     held = {name: parameter.detach().contiguous() for name, parameter in trainable.items()}
     safetensors.torch.save_file(held, folder / TRAINED)
-    safetensors.torch.save_file(_moments(trainable, optimizer), folder / OPTIMIZER)
+    tensors, numbers = _state_of(trainable, optimizer)
+    safetensors.torch.save_file(tensors, folder / OPTIMIZER)
     write_json(
         folder / PROGRESS,
         {
@@ -140,6 +145,8 @@ def _write_files(
             "supervised_tokens": progress.supervised_tokens,
             "seconds": progress.seconds,
             "held_out": {str(step): loss for step, loss in progress.held_out.items()},
+            "micro_batch_limit": progress.micro_batch_limit,
+            "optimizer_numbers": numbers,
             "torch_random_state": torch.get_rng_state().numpy().tobytes().hex(),
         },
     )
@@ -153,15 +160,21 @@ def _write_files(
     _flush(folder)
 
 
-def _moments(
+def _state_of(
     trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
-) -> dict[str, Tensor]:
-    """AdamW's state by parameter name: `exp_avg`, `exp_avg_sq` and `step`."""
-    return {
-        f"{name}/{key}": value.contiguous()
-        for name, parameter in trainable.items()
-        for key, value in optimizer.state[parameter].items()
-    }
+) -> tuple[dict[str, Tensor], dict[str, int | float]]:
+    """The optimizer's state by `parameter/word`: tensors, and plain numbers (AdamW has none)."""
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, int | float] = {}
+    for name, parameter in trainable.items():
+        for word, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                # A copy: parameters may share one (the 8-bit code table), a file may not.
+                tensors[f"{name}/{word}"] = value.detach().clone().contiguous()
+            else:
+                assert isinstance(value, int | float), f"{word} is a {type(value).__name__}"
+                numbers[f"{name}/{word}"] = value
+    return tensors, numbers
 
 
 def _verify(folder: Path) -> None:
@@ -183,18 +196,17 @@ def _load(
     wrong = held.keys() ^ trainable.keys()
     if wrong:
         raise _other_run(folder, f"it holds other parameters, such as {min(wrong)}")
-    moments = safetensors.torch.load_file(folder / OPTIMIZER)
+    values = read_json(folder / PROGRESS)
+    state: dict[str, dict[str, Any]] = {}
+    stored = safetensors.torch.load_file(folder / OPTIMIZER)
+    for key, value in {**stored, **values["optimizer_numbers"]}.items():
+        name, _, word = key.rpartition("/")
+        state.setdefault(name, {})[word] = value
     with torch.no_grad():
         for name, parameter in trainable.items():
             parameter.copy_(held[name])
-            state = {
-                key.rpartition("/")[2]: value
-                for key, value in moments.items()
-                if key.rpartition("/")[0] == name
-            }
-            if state:
-                optimizer.state[parameter] = state
-    values = read_json(folder / PROGRESS)
+            if name in state:
+                optimizer.state[parameter] = state[name]
     random_state = bytearray(bytes.fromhex(values["torch_random_state"]))
     torch.set_rng_state(torch.frombuffer(random_state, dtype=torch.uint8).clone())
     return Progress(
@@ -203,6 +215,7 @@ def _load(
         supervised_tokens=values["supervised_tokens"],
         seconds=values["seconds"],
         held_out={int(step): loss for step, loss in values["held_out"].items()},
+        micro_batch_limit=values["micro_batch_limit"],
     )
 
 

@@ -12,20 +12,24 @@ from dataclasses import dataclass
 import torch
 
 from tunesmith.core.errors import Fault, RunError
-from tunesmith.data.collate import to_batch
+from tunesmith.core.memory_bound import bound_memory
 from tunesmith.data.pack import StepPlan
 from tunesmith.data.render import Example
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.recipe.training import TrainingPart
+from tunesmith.training.fitting import step_that_fits
 from tunesmith.training.loss import LanguageModel
 from tunesmith.training.objective import Objective
 from tunesmith.training.schedule import count_warmup_steps, learning_rate
-from tunesmith.training.step import TOKENS, StepOutcome, train_step
+from tunesmith.training.step import TOKENS, StepOutcome
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepDone:
-    """What one step did. `epoch` is how many epochs are complete, `seconds` the step's own time."""
+    """What one step did. `epoch` is how many epochs are complete, `seconds` the step's own time.
+
+    `micro_batch_limit` is what memory allows, once it has run out; `warnings` say that it did.
+    """
 
     step: int
     total_steps: int
@@ -33,6 +37,8 @@ class StepDone:
     learning_rate: float
     seconds: float
     outcome: StepOutcome
+    micro_batch_limit: int | None
+    warnings: tuple[str, ...]
 
 
 def train_steps(
@@ -47,6 +53,7 @@ def train_steps(
     pad_id: int,
     first_step: int = 1,
     objective: Objective = TOKENS,
+    micro_batch_limit: int | None = None,
 ) -> Iterator[StepDone]:
     """Run the plan from `first_step` on; the caller has put back the state before it."""
     warmup = count_warmup_steps(part.warmup, total_steps=len(plan), peak=peak_rate)
@@ -60,29 +67,32 @@ def train_steps(
             peak=peak_rate,
             schedule=part.schedule,
         )
-        batches = [
-            to_batch([examples[row] for row in rows], pad_id, rows)
-            for rows in planned.micro_batches
-        ]
+        bound_memory()
         try:
-            outcome = train_step(
+            fitted = step_that_fits(
                 model,
                 method,
                 optimizer,
-                batches,
+                examples,
+                planned.micro_batches,
+                limit=micro_batch_limit,
+                pad_id=pad_id,
                 learning_rate=rate,
                 max_gradient_norm=part.max_gradient_norm,
                 objective=objective,
             )
         except RunError as error:
             raise _at_step(error, planned.step) from error
+        micro_batch_limit = fitted.limit
         yield StepDone(
             step=planned.step,
             total_steps=len(plan),
             epoch=planned.epoch,
             learning_rate=rate,
             seconds=time.perf_counter() - start,
-            outcome=outcome,
+            outcome=fitted.outcome,
+            micro_batch_limit=fitted.limit,
+            warnings=fitted.warnings,
         )
         model.decoder.train()  # the caller may have evaluated
     model.decoder.eval()

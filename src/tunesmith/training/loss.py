@@ -41,18 +41,20 @@ class LanguageModel:
     logit_scale: float = 1.0
     logit_softcap: float | None = None
     share_prefix: bool = True
+    recompute: bool = False
 
 
 def language_model(
-    model: nn.Module, facts: ModelFacts, *, share_prefix: bool = True
+    model: nn.Module, facts: ModelFacts, *, share_prefix: bool = True, recompute: bool = False
 ) -> LanguageModel:
-    """Find decoder and head of a loaded model."""
+    """Find decoder and head of a loaded model; `recompute`: layers twice instead of kept."""
     return LanguageModel(
         decoder=backbone(model),
         head=output_head(model),
         logit_scale=facts.logit_scale,
         logit_softcap=facts.logit_softcap,
         share_prefix=share_prefix,
+        recompute=recompute,
     )
 
 
@@ -100,6 +102,7 @@ def supervised_states(model: LanguageModel, batch: Batch) -> Supervised:
         batch.lengths_B,
         asked_BT,
         share_prefix=model.share_prefix,
+        recompute=model.recompute,
     )
     return Supervised(
         hidden_SC=hidden_SC,

@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from tunesmith.core.errors import Fault, RunError
+from tunesmith.core.out_of_memory import is_out_of_memory, let_go
 from tunesmith.data.collate import Batch
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.training.loss import LanguageModel
-from tunesmith.training.objective import Objective, TokenObjective
+from tunesmith.training.objective import Objective, StepObjective, TokenObjective
 
 MAX_ROWS_IN_MESSAGE = 8
 TOKENS = TokenObjective()
@@ -38,6 +39,15 @@ class StepOutcome:
     measures: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
+class MicroBatchTooLarge(Exception):
+    """Memory ran out while a micro-batch was computed."""
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__()
+        self.row_ids = batch.row_ids
+        self.num_rows, self.longest = batch.tokens_BT.shape
+
+
 def train_step(
     model: LanguageModel,
     method: AppliedMethod,
@@ -52,16 +62,12 @@ def train_step(
 
     Raises:
         RunError: loss or gradient are not finite; nothing has been updated then.
+        MicroBatchTooLarge: memory ran out; nothing has been updated then, but gradients may be
+            there.
     """
     step = objective.begin_step(model, batches)
     weight = step.denominator
-    total = 0.0
-    for batch in batches if weight else ():
-        loss = step.summed(batch)
-        total += float(loss.detach())
-        if not math.isfinite(total):
-            raise _not_finite("the loss", total, [batch])
-        (loss / weight).backward()
+    total = sum(_accumulate(step, batch) for batch in batches) if weight else 0.0
     parameters = list(method.trainable.values())
     norm = float(nn.utils.clip_grad_norm_(parameters, max_gradient_norm)) if weight else 0.0
     if not math.isfinite(norm):
@@ -79,6 +85,22 @@ def train_step(
         tokens=sum(int(batch.lengths_B.sum()) for batch in batches),
         measures=step.measures() if weight else {},
     )
+
+
+def _accumulate(step: StepObjective, batch: Batch) -> float:
+    """Add the micro-batch's part of the step's gradient; returns its summed loss."""
+    try:
+        loss = step.summed(batch)
+        total = float(loss.detach())
+        if not math.isfinite(total):
+            raise _not_finite("the loss", total, [batch])
+        (loss / step.denominator).backward()
+        return total
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        let_go(error)
+    raise MicroBatchTooLarge(batch)  # outside, so that it holds nothing of what filled memory
 
 
 def _not_finite(what: str, value: float, batches: Sequence[Batch]) -> RunError:

@@ -1,0 +1,175 @@
+"""Estimates the peak memory of a run from numbers alone: no model, no clock, no machine.
+
+    process      what the process holds before there is a model, and the kernels' own caches
+    weights      the base, in its dtype or quantised
+    masters      fp32 copies that full fine-tuning of 16-bit weights steps
+    trained      an adapter's values, fp32
+    gradients    of all trained values, fp32
+    optimizer    its state, by kind
+    activations  what one micro-batch keeps between forward and backward, or the layers' inputs and
+                 one layer where layers are computed again
+    working      one layer's gradients, a chunk of logits, the optimizer's largest tensor
+    allocator    a share of all but the process, lost between blocks
+
+The activations follow what each autograd node of models/packed_llama.py, models/row_attention.py
+and methods/lora.py saves. For other architectures they are those of a usual implementation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from tunesmith.models.facts import ModelFacts
+from tunesmith.models.row_attention import KEPT_KEYS, QUERIES_PER_TILE
+from tunesmith.recipe.training import OptimizerName
+from tunesmith.training.loss import LOGIT_CHUNK_BYTES
+
+# Measured on a model of 135 M parameters: the matrix library's kernels, and what the allocator
+# holds beyond what it was asked for.
+KERNEL_CACHE_BYTES = 200 * 10**6
+ALLOCATOR_SHARE = 0.1
+QUANTISED_BLOCK = 64
+OPTIMIZER_BYTES: dict[OptimizerName, float] = {
+    "adamw": 8.0,
+    "adamw-8bit": 2.0 + 2 * 4 / 256,
+    "paged-adamw-8bit": 2.0 + 2 * 4 / 256,
+    "adafactor": 0.05,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryAsk:
+    """What the estimate depends on. `trainable` counts values; `rank` is 0 where all are trained.
+
+    `tokens` and `longest` describe the largest micro-batch: its tokens without padding, and its
+    longest row. `packed` says that rows lie in one line (models/packed_llama.py).
+    """
+
+    facts: ModelFacts
+    dtype_bytes: int
+    trainable: int
+    rank: int
+    keeps_outputs: bool  # DoRA keeps each layer's output, too
+    dropout: bool  # each adapter then has an input of its own
+    optimizer: OptimizerName
+    tokens: int
+    longest: int
+    packed: bool
+    recompute: bool
+    process_bytes: int
+    base: str | None = None
+    double_quant: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryEstimate:
+    """Bytes by part; they are in memory together at the peak."""
+
+    process: int
+    weights: int
+    masters: int
+    trained: int
+    gradients: int
+    optimizer: int
+    activations: int
+    working: int
+    allocator: int
+
+    @property
+    def total(self) -> int:
+        """The peak."""
+        return sum(asdict(self).values())
+
+    def as_json(self) -> dict[str, int]:
+        """The parts and their sum, as plan.json keeps them."""
+        return {**asdict(self), "total": self.total}
+
+
+def estimate_memory(ask: MemoryAsk) -> MemoryEstimate:
+    """Estimate the peak of a run's steps."""
+    full = ask.rank == 0
+    parts = {
+        "weights": _weight_bytes(ask),
+        "masters": 4 * ask.trainable if full and ask.dtype_bytes < 4 else 0,
+        "trained": 0 if full else 4 * ask.trainable,
+        "gradients": 4 * ask.trainable,
+        "optimizer": int(OPTIMIZER_BYTES[ask.optimizer] * ask.trainable),
+        "activations": _activation_bytes(ask),
+        "working": _working_bytes(ask),
+    }
+    return MemoryEstimate(
+        process=ask.process_bytes + KERNEL_CACHE_BYTES,
+        allocator=int(ALLOCATOR_SHARE * sum(parts.values())),
+        **parts,
+    )
+
+
+def adapter_values(facts: ModelFacts, rank: int) -> int:
+    """The values of low-rank factors on all linears of a gated decoder: sum of rank (in + out)."""
+    hidden, mlp = facts.hidden, facts.mlp
+    query, key = facts.heads * facts.head_width, facts.kv_heads * facts.head_width
+    widths = 2 * (hidden + query) + 2 * (hidden + key) + 3 * (hidden + mlp)
+    return facts.layers * rank * widths
+
+
+def _weight_bytes(ask: MemoryAsk) -> int:
+    facts = ask.facts
+    if ask.base is None:
+        return facts.parameters * ask.dtype_bytes
+    kept = facts.vocab * facts.hidden * (1 if facts.tied else 2)
+    quantised = max(0, facts.parameters - kept)
+    match ask.base:
+        case "int8":
+            a_value = 1.0
+        case _ if ask.double_quant:  # a byte a block, and the blocks' scales in blocks of 256
+            a_value = 0.5 + 1 / QUANTISED_BLOCK + 4 / (QUANTISED_BLOCK * 256)
+        case _:
+            a_value = 0.5 + 4 / QUANTISED_BLOCK
+    return int(quantised * a_value) + kept * ask.dtype_bytes
+
+
+def _activation_bytes(ask: MemoryAsk) -> int:
+    facts, tokens = ask.facts, ask.tokens
+    layer = tokens * _layer_bytes_a_token(ask)
+    inputs = tokens * facts.hidden * ask.dtype_bytes
+    end = 3 * inputs  # the last norm, hidden states where they are asked for, their gradient
+    if ask.recompute:
+        return int(facts.layers * inputs + layer + end)
+    return int(facts.layers * layer + end)
+
+
+def _layer_bytes_a_token(ask: MemoryAsk) -> float:
+    facts = ask.facts
+    query, key = facts.heads * facts.head_width, facts.kv_heads * facts.head_width
+    # Inputs of norms and of the linears behind them, queries, keys, values, the attention's
+    # output, gate, up and their product.
+    values = 4 * facts.hidden + 2 * query + 2 * key + 3 * facts.mlp + 7 * ask.rank
+    if ask.keeps_outputs:
+        values += 2 * facts.hidden + query + 2 * key + 2 * facts.mlp
+    if ask.dropout:  # the dropped input and its mask
+        values += int(1.5 * (5 * facts.hidden + query + facts.mlp))
+    if ask.packed:
+        return ask.dtype_bytes * (values + facts.heads * _kept_keys(ask.longest))
+    # Norms in fp32, activations kept apart, rotated beside unrotated; scores of all keys.
+    values += 4 * facts.hidden + query + key + facts.mlp
+    return ask.dtype_bytes * (values + facts.heads * ask.longest) + 8 * facts.hidden
+
+
+def _kept_keys(longest: int) -> float:
+    """How many keys' probabilities a query keeps on average: none in tiles of too many keys."""
+    reach = KEPT_KEYS - QUERIES_PER_TILE
+    if longest <= reach:
+        return QUERIES_PER_TILE + longest / 2
+    return (QUERIES_PER_TILE + reach / 2) * reach / longest
+
+
+def _working_bytes(ask: MemoryAsk) -> int:
+    facts, size = ask.facts, ask.dtype_bytes
+    layer = ask.tokens * size * (4 * facts.mlp + 4 * facts.hidden)
+    logits = LOGIT_CHUNK_BYTES * (1 if size == 4 else 2)
+    largest = 0
+    if ask.rank == 0:
+        largest = facts.vocab * facts.hidden * 4
+        if ask.optimizer != "adamw":
+            largest *= 4  # one tensor's moments and values in fp32 while it is stepped
+    return layer + logits + largest

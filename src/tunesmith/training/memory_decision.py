@@ -1,0 +1,174 @@
+"""Decides, before weights are loaded, whether a run fits: go on, recompute layers, or refuse.
+
+A refusal that is wrong is worse than a run that ends late, so what counts for it is the least that
+the run can do with: micro-batches of one row, layers computed again unless the recipe forbids it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from tunesmith.core import hardware
+from tunesmith.core.errors import Fault, MachineError
+from tunesmith.data.pack import StepPlan
+from tunesmith.models import packed_llama
+from tunesmith.models.facts import ModelFacts
+from tunesmith.recipe.method import FullMethod
+from tunesmith.recipe.recipe import Recipe
+from tunesmith.training.memory import MemoryAsk, MemoryEstimate, adapter_values, estimate_memory
+from tunesmith.training.optimizer import require_optimizer
+
+LEAST_SHARE = 0.85  # the estimate is within 15% of what is measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryDecision:
+    """`warning` says that the run is expected to need more than there is."""
+
+    ask: MemoryAsk
+    warning: str | None
+
+    @property
+    def recompute(self) -> bool:
+        """Whether layers are computed again in the backward pass."""
+        return self.ask.recompute
+
+    def estimate(self, trainable: int) -> MemoryEstimate:
+        """The estimate once the trained values are counted."""
+        return estimate_memory(replace(self.ask, trainable=trainable))
+
+
+def require_machine(
+    recipe: Recipe,
+    facts: ModelFacts,
+    plan: Sequence[StepPlan],
+    lengths: Sequence[int],
+    dtype: torch.dtype,
+) -> MemoryDecision:
+    """See to it that this machine can carry the run out, as it stands now.
+
+    Raises:
+        MachineError: the optimizer does not work here, or there is not enough memory.
+    """
+    require_optimizer(recipe.training.optimizer, torch.device("cpu"))
+    return decide_memory(
+        recipe,
+        facts,
+        plan,
+        lengths,
+        dtype_bytes=dtype.itemsize,
+        process_bytes=hardware.resident_bytes(),
+        available_bytes=hardware.available_memory_bytes(swap=True),
+    )
+
+
+def decide_memory(
+    recipe: Recipe,
+    facts: ModelFacts,
+    plan: Sequence[StepPlan],
+    lengths: Sequence[int],
+    *,
+    dtype_bytes: int,
+    process_bytes: int,
+    available_bytes: int,
+) -> MemoryDecision:
+    """Estimate the run; `available_bytes` comes on top of what the process has.
+
+    Raises:
+        MachineError: the least that the run can do with is more than there is.
+    """
+    room = process_bytes + available_bytes
+    ask = _ask(recipe, facts, plan, lengths, dtype_bytes, process_bytes)
+    wanted = recipe.training.activation_checkpointing
+    if wanted == "auto":
+        ask = replace(ask, recompute=estimate_memory(ask).total > room)
+    least = replace(ask, tokens=ask.longest, recompute=wanted is not False)
+    if LEAST_SHARE * estimate_memory(least).total > room:
+        raise MachineError(_too_large(least, room), code="memory")
+    expected = estimate_memory(ask).total
+    if expected <= room:
+        return MemoryDecision(ask=ask, warning=None)
+    warning = (
+        f"the run is expected to need {_gigabytes(expected)} and there are {_gigabytes(room)}; "
+        "where memory runs out, micro-batches are halved; to do: lower "
+        "training.micro_batch_tokens, or see docs/memory.md"
+    )
+    return MemoryDecision(ask=ask, warning=warning)
+
+
+def _ask(
+    recipe: Recipe,
+    facts: ModelFacts,
+    plan: Sequence[StepPlan],
+    lengths: Sequence[int],
+    dtype_bytes: int,
+    process_bytes: int,
+) -> MemoryAsk:
+    method = recipe.method
+    # A method without a rank on a frozen base trains less than low rank 8 does.
+    rank = 0 if isinstance(method, FullMethod) else getattr(method, "rank", 8)
+    groups = [group for step in plan for group in step.micro_batches]
+    packed = packed_llama.knows(facts.architecture)
+
+    def tokens_of(group: Sequence[int]) -> int:
+        own = [lengths[row] for row in group]
+        return sum(own) if packed else len(own) * max(own)
+
+    return MemoryAsk(
+        facts=facts,
+        dtype_bytes=dtype_bytes,
+        trainable=adapter_values(facts, rank) if rank else facts.parameters,
+        rank=rank,
+        keeps_outputs=method.type == "dora",
+        dropout=bool(getattr(method, "dropout", 0.0)),
+        optimizer=recipe.training.optimizer,
+        tokens=max(tokens_of(group) for group in groups),
+        longest=max(lengths[row] for group in groups for row in group),
+        packed=packed,
+        recompute=recipe.training.activation_checkpointing is True,
+        process_bytes=process_bytes,
+        base=getattr(recipe.model, "base", None),
+        double_quant=getattr(recipe.model, "double_quant", True),
+    )
+
+
+def _too_large(least: MemoryAsk, room: int) -> Fault:
+    needed = estimate_memory(least)
+    parts = ", ".join(
+        f"{name} {_gigabytes(size)}" for name, size in needed.as_json().items() if name != "total"
+    )
+    near = [
+        words
+        for words, changed in _nearest(least)
+        if LEAST_SHARE * estimate_memory(changed).total <= room
+    ]
+    return Fault(
+        found=f"the run needs at least {needed.total:,} bytes ({parts}); there are {room:,} bytes",
+        where="this machine's memory",
+        fix="; or ".join(near) if near else "take a smaller model or a machine with more memory",
+    )
+
+
+def _nearest(ask: MemoryAsk) -> Iterator[tuple[str, MemoryAsk]]:
+    """Changes of the recipe that need less, the smallest change first."""
+    if not ask.recompute:
+        yield "set training.activation_checkpointing: true", replace(ask, recompute=True)
+    if ask.optimizer == "adamw":
+        yield "set training.optimizer: adamw-8bit", replace(ask, optimizer="adamw-8bit")
+    if ask.optimizer != "adafactor":
+        yield "set training.optimizer: adafactor", replace(ask, optimizer="adafactor")
+    if ask.dtype_bytes == 4:
+        yield "set model.dtype: bf16", replace(ask, dtype_bytes=2)
+    if ask.rank == 0:
+        values = adapter_values(ask.facts, 16)
+        adapter = replace(ask, rank=16, trainable=values)
+        yield "use method: lora", adapter
+        if ask.dtype_bytes == 4:
+            yield "use method: lora with model.dtype: bf16", replace(adapter, dtype_bytes=2)
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"

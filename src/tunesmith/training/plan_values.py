@@ -1,0 +1,39 @@
+"""What plan.json holds: how much a run will do, with what, and in what memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tunesmith.data.pack import StepPlan
+from tunesmith.methods.base import AppliedMethod, count_trainable
+from tunesmith.models.facts import ModelFacts
+from tunesmith.recipe.training import TrainingPart
+from tunesmith.training.memory_decision import MemoryDecision
+from tunesmith.training.optimizer import decay_of
+
+
+def plan_values(
+    plan: Sequence[StepPlan],
+    lengths: Sequence[int],
+    method: AppliedMethod,
+    facts: ModelFacts,
+    part: TrainingPart,
+    dtype: str,
+    memory: MemoryDecision,
+) -> dict[str, Any]:
+    """Return the content of plan.json; `memory` in bytes, by part."""
+    trainable = count_trainable(method)
+    return {
+        "total_steps": len(plan),
+        "epochs": plan[-1].epoch,
+        "micro_batches": sum(len(step.micro_batches) for step in plan),
+        "tokens": sum(lengths[row] for step in plan for row in step.rows),
+        "trainable_parameters": trainable,
+        "trainable_dtype": "fp32",
+        "total_parameters": facts.parameters,
+        "dtype": dtype,
+        **decay_of(method.trainable, part),
+        "activation_checkpointing": memory.recompute,
+        "memory": memory.estimate(trainable).as_json(),
+    }

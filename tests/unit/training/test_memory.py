@@ -1,0 +1,171 @@
+"""The estimate and what follows from it: go on, compute layers again, warn, or refuse."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.tiny_llama import make_llama
+from tests.fakes.tiny_run import make_model_folder, make_rows, make_run
+from tunesmith.core.errors import MachineError, RecipeError
+from tunesmith.core.events import read_events
+from tunesmith.data.pack import plan_steps
+from tunesmith.methods.base import count_trainable
+from tunesmith.methods.select import apply_method
+from tunesmith.models.facts import ModelFacts, read_facts
+from tunesmith.recipe.load import load_recipe
+from tunesmith.recipe.method import LoraMethod
+from tunesmith.training.memory import MemoryAsk, adapter_values, estimate_memory
+from tunesmith.training.memory_decision import MemoryDecision, decide_memory
+
+LENGTHS = [300] * 40
+PROCESS = 500 * 10**6
+SMALL = ModelFacts(
+    architecture="LlamaForCausalLM", parameters=134_515_008, layers=30, hidden=576, mlp=1536,
+    heads=9, kv_heads=3, head_width=64, vocab=49_152, max_positions=8192, tied=True,
+    logit_scale=1.0, logit_softcap=None, eos_ids=(2,), bos_id=1, pad_id=2,
+)  # fmt: skip
+
+
+def decide(available: int, facts: ModelFacts = SMALL, **parts: Any) -> MemoryDecision:
+    recipe = {"model": "m", "task": "chat", "data": {"train": "f"}, "method": "lora", **parts}
+    plan = plan_steps(
+        LENGTHS, epochs=1, max_steps=None, tokens_per_step=8192, micro_batch_tokens=2048, seed=0
+    )
+    return decide_memory(
+        load_recipe(recipe).recipe, facts, plan, LENGTHS,
+        dtype_bytes=4, process_bytes=PROCESS, available_bytes=available,
+    )  # fmt: skip
+
+
+def test_there_is_room_so_nothing_changes() -> None:
+    decision = decide(64 * 10**9)
+    assert not decision.recompute
+    assert decision.warning is None
+
+
+def test_auto_computes_layers_again_only_where_the_run_would_not_fit_otherwise() -> None:
+    needed = decide(64 * 10**9).estimate(adapter_values(SMALL, 16)).total
+    decision = decide(needed - PROCESS - 10**8)
+    assert decision.recompute
+    assert decision.warning is None
+    kept = decide(needed - PROCESS - 10**8, training={"activation_checkpointing": False})
+    assert not kept.recompute
+    assert "halved" in str(kept.warning)
+
+
+def test_what_cannot_fit_is_refused_with_its_parts_and_what_would_fit() -> None:
+    with pytest.raises(MachineError) as caught:
+        decide(10**9, method="full", training={"activation_checkpointing": False})
+    (fault,) = caught.value.faults
+    assert caught.value.exit_code == 2
+    for word in ("optimizer", "gradients", "weights", "1,500,000,000 bytes"):
+        assert word in fault.found
+    assert "use method: lora" in fault.fix
+    # What is offered is not refused.
+    decide(10**9, method="lora")
+
+
+def test_a_machine_that_is_too_small_for_the_base_alone_is_told_so() -> None:
+    huge = replace(SMALL, parameters=10**11)
+    with pytest.raises(MachineError, match="smaller model"):
+        decide(10**9, huge)
+
+
+def test_the_closed_form_counts_what_an_adapter_trains(tmp_path: Path) -> None:
+    model = make_llama()
+    model.save_pretrained(tmp_path)
+    facts = read_facts(tmp_path)
+    method = apply_method(model, LoraMethod(rank=4), seed=0)
+    assert adapter_values(facts, 4) == count_trainable(method)
+
+
+def ask(**changes: Any) -> MemoryAsk:
+    values: dict[str, Any] = {
+        "facts": SMALL, "dtype_bytes": 2, "trainable": SMALL.parameters, "rank": 0,
+        "keeps_outputs": False, "dropout": False, "optimizer": "adamw", "tokens": 1706, "longest": 300,
+        "packed": True, "recompute": False, "process_bytes": PROCESS,
+    }  # fmt: skip
+    return MemoryAsk(**{**values, **changes})
+
+
+def test_each_part_follows_its_cause() -> None:
+    whole = estimate_memory(ask())
+    assert whole.masters == whole.gradients == 4 * SMALL.parameters
+    assert whole.optimizer == 8 * SMALL.parameters
+    assert whole.weights == 2 * SMALL.parameters
+    assert estimate_memory(ask(dtype_bytes=4)).masters == 0
+    assert estimate_memory(ask(optimizer="adamw-8bit")).optimizer < 0.26 * whole.optimizer
+    again = estimate_memory(ask(recompute=True))
+    assert again.activations < whole.activations / 10
+    assert estimate_memory(ask(keeps_outputs=True)).activations > whole.activations
+    assert estimate_memory(ask(dropout=True)).activations > whole.activations
+    assert estimate_memory(ask(packed=False)).activations > whole.activations
+    head = SMALL.vocab * SMALL.hidden
+    quantised = estimate_memory(ask(base="nf4")).weights - 2 * head
+    assert 0.5 < quantised / (SMALL.parameters - head) < 0.53
+    assert estimate_memory(ask(base="nf4", double_quant=False)).weights > quantised + 2 * head
+
+
+@pytest.mark.parametrize(
+    ("measured", "changes"),
+    [
+        (3_676_020_736, {"dtype_bytes": 4, "rank": 16}),
+        (2_285_232_128, {"rank": 16}),
+        (1_244_815_360, {"rank": 16, "recompute": True}),
+        (4_223_557_632, {"dtype_bytes": 4, "tokens": 685}),
+        (3_460_136_960, {"optimizer": "adamw-8bit", "tokens": 685}),
+    ],
+)
+def test_it_is_within_15_percent_of_runs_of_the_real_model(
+    measured: int, changes: dict[str, Any]
+) -> None:
+    trainable = adapter_values(SMALL, 16) if changes.get("rank") else SMALL.parameters
+    planned = estimate_memory(
+        ask(process_bytes=446 * 10**6, trainable=trainable, longest=343, **changes)
+    )
+    assert planned.total == pytest.approx(measured, rel=0.15)
+
+
+NO_ROOM = """
+import sys
+import tunesmith.run as run
+from tunesmith.core import hardware
+
+hardware.available_memory_bytes = lambda **_: 0
+
+def load_model(*_):
+    raise AssertionError("weights are loaded")
+
+run.load_model = load_model
+sys.exit(run.main([sys.argv[1]]))
+"""
+
+
+def test_a_run_that_cannot_fit_ends_before_weights_are_loaded(tmp_path: Path) -> None:
+    model = make_model_folder(tmp_path / "model")
+    run_dir = make_run(tmp_path / "run", model, make_rows(tmp_path / "rows.jsonl", 20))
+    script = [sys.executable, "-c", NO_ROOM, str(run_dir.path)]
+    result = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert result.returncode == 2, result.stderr
+    (error,) = [one for one in read_events(run_dir.events_jsonl) if one["type"] == "error"]
+    assert error["code"] == "memory"
+    assert "the run needs at least" in error["faults"][0]["found"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "ours"),
+    [
+        ("gradient_checkpointing", True, "training.activation_checkpointing"),
+        ("optim", "paged_adamw_8bit", "training.optimizer"),
+    ],
+)
+def test_the_words_of_other_tools_are_told_ours(key: str, value: object, ours: str) -> None:
+    recipe = {"model": "m", "task": "chat", "data": {"train": "f"}, "training": {key: value}}
+    with pytest.raises(RecipeError, match=ours):
+        load_recipe(recipe)
