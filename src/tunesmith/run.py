@@ -47,10 +47,12 @@ from tunesmith.evaluation.held_out_rows import HeldOutRows, held_out_examples
 from tunesmith.evaluation.report import write_report
 from tunesmith.evaluation.result import describe_result
 from tunesmith.methods.base import AppliedMethod
+from tunesmith.methods.lora_method import adapters_off
 from tunesmith.methods.select import apply_method
 from tunesmith.models.facts import ModelFacts, read_facts
 from tunesmith.models.hidden_states import recompute_layers
-from tunesmith.models.load import DTYPES, choose_dtype, load_model
+from tunesmith.models.load import DTYPES, choose_dtype, load_base
+from tunesmith.models.originals import Originals
 from tunesmith.models.prepare import PreparedModel, prepare_model
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.method import LoraMethod
@@ -163,14 +165,15 @@ def execute(run: Run, stop: StopRequests) -> None:
     held_out_units = units_of(recipe.task, held_out, file=recipe.data.train, is_trained=False)
     run.total_steps = len(plan)
     dtype = choose_dtype(recipe.model)
-    keep_environment(run, prepared, data, tokenizer, dtype, part.seed)
+    keep_environment(run, prepared, data, tokenizer, dtype, recipe)
 
     memory = require_machine(recipe, facts, plan, data.train.lengths.tolist(), DTYPES[dtype])
     if memory.warning:
         events.write("warning", message=memory.warning)
 
-    model = load_model(prepared.folder, dtype)
-    method = apply_method(model, recipe.method, seed=part.seed)
+    model = load_base(prepared.folder, recipe.model)
+    original = Originals(prepared.folder).weight
+    method = apply_method(model, recipe.method, seed=part.seed, original=original)
     if memory.recompute and not recompute_layers(model):
         tell("this architecture keeps its activations: activation_checkpointing has no effect")
     shares = shares_prefix(recipe)
@@ -203,9 +206,15 @@ def execute(run: Run, stop: StopRequests) -> None:
         pad_id=pad_id(tokenizer),
     )
     if recipe.evaluation.before and not evaluation.has("before"):
-        evaluation.measure("before", run.step)
+        with adapters_off(model):
+            evaluation.measure("before", run.step)
 
-    optimizer = make_optimizer(method.trainable, part, learning_rate=recipe.learning_rate)
+    optimizer = make_optimizer(
+        method.trainable,
+        part,
+        learning_rate=recipe.learning_rate,
+        rate_factors=method.rate_factors,
+    )
     torch.manual_seed(part.seed)  # dropout draws from here; a checkpoint brings its own state
     progress = load_newest(run_dir.checkpoints, method.trainable, optimizer)
     if progress is None:
@@ -324,7 +333,7 @@ def keep_environment(
     data: RunData,
     tokenizer: Tokenizer,
     dtype: str,
-    seed: int,
+    recipe: Recipe,
 ) -> None:
     """Write environment.json; a resumed run compares with what was written first."""
     now = describe_environment(
@@ -339,7 +348,8 @@ def keep_environment(
             "pad": tokenizer.pad_token_id,
         },
         dtype=dtype,
-        seed=seed,
+        base=recipe.model.base,
+        seed=recipe.training.seed,
     )
     file = run.run_dir.environment_json
     if file.exists():
@@ -403,9 +413,14 @@ def tell_plan(
     text = (
         f"plan: {len(plan):,} steps over {values['tokens']:,} tokens; "
         f"{values['trainable_parameters']:,} of {facts.parameters:,} parameters are trained, in "
-        f"{dtype}; {values['memory']['total'] / 1e9:.1f} GB of memory expected"
+        f"{kept_as(recipe, dtype)}; {values['memory']['total'] / 1e9:.1f} GB of memory expected"
     )
     run.events.write("plan", message=text, **values)
+
+
+def kept_as(recipe: Recipe, dtype: str) -> str:
+    """What is computed in, and how the base is kept where that is something else."""
+    return dtype if recipe.model.base is None else f"{dtype} on a base in {recipe.model.base}"
 
 
 def tell_step(events: EventLog, done: StepDone) -> None:

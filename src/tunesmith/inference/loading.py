@@ -21,7 +21,8 @@ from tunesmith.data.tokenizer import Tokenizer, load_tokenizer
 from tunesmith.methods.adapter_files import CONFIG_FILE, read_adapter
 from tunesmith.methods.attach import load_adapter
 from tunesmith.methods.select import apply_method
-from tunesmith.models.load import choose_dtype, load_model
+from tunesmith.models.load import load_base
+from tunesmith.models.originals import Originals
 from tunesmith.models.prepare import prepare_model
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.model import ModelPart
@@ -69,7 +70,8 @@ def _load_run(what: str, run_dir: RunDir) -> Loaded:
         load_adapter(loaded.model, final)
         return loaded
     if (final / "config.json").is_file():
-        part = recipe.model.model_copy(update={"source": str(final), "revision": None})
+        whole = {"source": str(final), "revision": None, "base": None}
+        part = recipe.model.model_copy(update=whole)
         return _of_recipe(_load_model(what, part), recipe)
     raise ModelError(_not_finished(run_dir), code="run_not_finished")
 
@@ -78,7 +80,8 @@ def _load_checkpoint(what: str, path: Path) -> Loaded:
     run_dir = RunDir.open(path.parent.parent)
     recipe = recipe_from_resolved(run_dir.resolved_json)
     loaded = _load_base(what, recipe)
-    method = apply_method(loaded.model, recipe.method, seed=recipe.training.seed)
+    original = Originals(prepare_model(recipe.model.source, recipe.model.revision).folder).weight
+    method = apply_method(loaded.model, recipe.method, seed=recipe.training.seed, original=original)
     trained = safetensors.torch.load_file(path / CHECKPOINT_WEIGHTS)
     with torch.no_grad():
         for name, parameter in method.trainable.items():
@@ -102,7 +105,7 @@ def _load_base(what: str, recipe: Recipe) -> Loaded:
 
 def _load_model(what: str, part: ModelPart) -> Loaded:
     prepared = prepare_model(part.source, part.revision)
-    model = load_model(prepared.folder, choose_dtype(part))
+    model = load_base(prepared.folder, part)
     tokenizer = load_tokenizer(prepared.folder, special_tokens=part.token_overrides)
     return Loaded(
         name=what,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tunesmith.core.errors import Fault, ModelError
 from tunesmith.methods.adapter_files import MAX_NAMES_IN_MESSAGE, read_adapter
 from tunesmith.methods.lora_method import AppliedLora, adapter_tensors, apply_lora
+from tunesmith.models.linear import is_linear
 from tunesmith.recipe.method import LoraMethod
 
 
@@ -28,7 +29,7 @@ def load_adapter(model: nn.Module, folder: Path) -> AppliedLora:
             if name.endswith(suffix)
         )
     )
-    linears = {path for path, module in model.named_modules() if isinstance(module, nn.Linear)}
+    linears = {path for path, module in model.named_modules() if is_linear(module)}
     absent = [path for path in paths if path not in linears]
     if absent or not paths:
         raise ModelError(_does_not_fit(folder, absent, len(paths)))

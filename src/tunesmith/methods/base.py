@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -16,8 +17,13 @@ class AppliedMethod(Protocol):
         """What the optimizer steps, in fp32, by names that are the same in every process."""
         ...
 
+    @property
+    def rate_factors(self) -> Mapping[str, float]:
+        """By which factor a parameter's learning rate differs, by its name; absent ones by 1."""
+        ...
+
     def publish(self) -> None:
-        """Let the model compute with the values that `trainable` now has."""
+        """Let the model compute with the values that `trainable` now has; gradients are there."""
         ...
 
     def save(self, folder: Path, *, base: str) -> None:

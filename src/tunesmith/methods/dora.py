@@ -16,13 +16,15 @@ Shapes: N tokens, R rank.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tunesmith.methods.lora import product_gradients, start_factors
+from tunesmith.methods.lora import factors_of, hold_factors, product_gradients
+from tunesmith.methods.start import Factors
+from tunesmith.models.linear import bias_of, weight_of
 
 
 class DoraLinear(nn.Module):
@@ -30,28 +32,26 @@ class DoraLinear(nn.Module):
 
     square_norm: Tensor
     norm: Tensor
+    lora_A: nn.Parameter
+    lora_B: nn.Parameter
+    start_A: Tensor | None
+    start_B: Tensor | None
 
-    def __init__(
-        self,
-        base: nn.Linear,
-        *,
-        rank: int,
-        scale: float,
-        dropout: float,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, base: nn.Module, start: Factors, *, scale: float, dropout: float) -> None:
         super().__init__()
         self.base = base
-        self.rank = rank
         self.scale = scale
         self.dropout = dropout
         self.active = True
-        self.lora_A, self.lora_B = start_factors(base, rank, generator)
-        square_norm = base.weight.detach().float().square().sum(dim=1)
+        hold_factors(self, start)
+        square_norm = weight_of(base).detach().float().square().sum(dim=1)
         self.register_buffer("square_norm", square_norm, persistent=False)
         self.register_buffer("norm", square_norm.sqrt(), persistent=False)
         self.magnitude = nn.Parameter(self.norm.clone())
         self.train(base.training)
+        if start.changes_weight:
+            self.measure()
+            self.magnitude.data.copy_(self.norm)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Apply the layer to [..., in]; the base alone where `active` is False."""
@@ -59,36 +59,33 @@ class DoraLinear(nn.Module):
             return self.base(inputs)
         if self.training and self.dropout:
             return self._with_dropout(inputs)
+        flat = inputs.reshape(-1, inputs.shape[-1])
         output = _DoraProduct.apply(
-            inputs.reshape(-1, inputs.shape[-1]),
-            self.base.weight,
-            self.base.bias,
-            self.lora_A,
-            self.lora_B,
-            self.magnitude,
-            self.norm,
-            self.scale,
+            flat, *factors_of(self), self.magnitude, self.norm, self.base, self.scale
         )
         assert isinstance(output, Tensor)
         return output.view(*inputs.shape[:-1], -1)
 
     def _with_dropout(self, inputs: Tensor) -> Tensor:
+        a, b = factors_of(self)
         dropped = F.dropout(inputs, self.dropout)
-        b = (self.lora_B * self.scale).to(inputs.dtype)
-        update = F.linear(F.linear(dropped, self.lora_A.to(inputs.dtype)), b)
+        low = F.linear(dropped, a.to(inputs.dtype))
+        update = F.linear(low, (b * self.scale).to(inputs.dtype))
         gain = self.magnitude / self.norm
-        bias = cast("Tensor | None", self.base.bias)
-        scaled = ((F.linear(inputs, self.base.weight) + update) * gain).to(inputs.dtype)
+        bias = bias_of(self.base)
+        straight = self.base(inputs) if bias is None else self.base(inputs) - bias
+        scaled = ((straight + update) * gain).to(inputs.dtype)
         return scaled if bias is None else scaled + bias
 
     @torch.no_grad()
     def measure(self) -> None:
         """Work out the lengths of the rows anew, after A and B have changed."""
-        weight = self.base.weight
-        along_OR = (weight @ self.lora_A.to(weight.dtype).T).float()
-        square_RR = self.lora_A @ self.lora_A.T
-        cross = (self.lora_B * along_OR).sum(dim=1)
-        square = ((self.lora_B @ square_RR) * self.lora_B).sum(dim=1)
+        a, b = factors_of(self)
+        weight = weight_of(self.base)
+        along_OR = (weight @ a.to(weight.dtype).T).float()
+        square_RR = a @ a.T
+        cross = (b * along_OR).sum(dim=1)
+        square = ((b @ square_RR) * b).sum(dim=1)
         total = self.square_norm + 2 * self.scale * cross + self.scale**2 * square
         # rounding may take the length of a row that is all but cancelled below nothing
         self.norm.copy_(total.clamp_min_(torch.finfo(torch.float32).tiny).sqrt_())
@@ -101,32 +98,32 @@ class _DoraProduct(torch.autograd.Function):
     def forward(
         ctx: Any,
         inputs: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
         lora_A: Tensor,
         lora_B: Tensor,
         magnitude: Tensor,
         norm: Tensor,
+        base: nn.Module,
         scale: float,
     ) -> Tensor:
         a, b = lora_A.to(inputs.dtype), (lora_B * scale).to(inputs.dtype)
         gain = magnitude / norm
         low_NR = inputs @ a.T
-        output = F.linear(inputs, weight).addmm_(low_NR, b.T).mul_(gain)
+        output = F.linear(inputs, weight_of(base)).addmm_(low_NR, b.T).mul_(gain)
+        bias = bias_of(base)
         if bias is not None:
             output += bias
-        ctx.save_for_backward(inputs, weight, bias, low_NR, a, b, magnitude, gain, output)
-        ctx.scale = scale
+        ctx.save_for_backward(inputs, low_NR, a, b, magnitude, gain, output)
+        ctx.base, ctx.scale = base, scale
         return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, weight, bias, low_NR, a, b, magnitude, gain, output = ctx.saved_tensors
-        grad = gradients[0]
+        inputs, low_NR, a, b, magnitude, gain, output = ctx.saved_tensors
+        grad, bias = gradients[0], bias_of(ctx.base)
         unbiased = output if bias is None else output - bias
         # y - bias = m u / |.|, so its derivative by m is (y - bias) / m
         along = (grad.float() * unbiased).sum(dim=0)
         grad_magnitude = torch.where(magnitude == 0, 0.0, along / magnitude)
         scaled = torch.mul(grad, gain, out=torch.empty_like(grad))
-        grad_inputs, grad_a, grad_b = product_gradients(ctx, scaled, inputs, weight, low_NR, a, b)
-        return grad_inputs, None, None, grad_a, grad_b, grad_magnitude, None, None
+        grad_inputs, grad_a, grad_b = product_gradients(ctx, scaled, inputs, low_NR, a, b)
+        return grad_inputs, grad_a, grad_b, grad_magnitude, None, None, None

@@ -7,7 +7,7 @@ in fp32 for the same reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,11 @@ class AppliedFull:
     def trainable(self) -> dict[str, nn.Parameter]:
         """The masters; tied weights appear once."""
         return self.masters
+
+    @property
+    def rate_factors(self) -> Mapping[str, float]:
+        """All weights learn at one rate."""
+        return {}
 
     def publish(self) -> None:
         """Round the masters into the weights that the model computes with."""

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import math
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import assert_never
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tunesmith.methods.adapter_files import AdapterConfig, write_adapter
 from tunesmith.methods.dora import DoraLinear
-from tunesmith.methods.lora import LoraLinear
+from tunesmith.methods.lora import LoraLinear, factors_of
+from tunesmith.methods.start import Factors, default_start, principal_start
 from tunesmith.methods.targets import find_targets
+from tunesmith.models.linear import is_transposed, replace_module, weight_of
 from tunesmith.recipe.method import LoraMethod
 
 AdapterLayer = LoraLinear | DoraLinear
+OriginalWeight = Callable[[str], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +36,14 @@ class AppliedLora:
         """Both factors of every layer, and with DoRA its lengths."""
         return dict(adapter_tensors(self.layers))
 
+    @property
+    def rate_factors(self) -> Mapping[str, float]:
+        """LoRA+: B learns faster than A."""
+        factor = self.part.b_rate_factor
+        if factor == 1.0:
+            return {}
+        return {f"{path}.lora_B.weight": factor for path in self.layers}
+
     def publish(self) -> None:
         """Measure rows anew with DoRA; the layers compute with the trained factors themselves."""
         for layer in self.layers.values():
@@ -39,34 +51,72 @@ class AppliedLora:
                 layer.measure()
 
     def save(self, folder: Path, *, base: str) -> None:
-        """Write the adapter in PEFT's file layout."""
+        """Write the adapter in PEFT's file layout.
+
+        A start that is subtracted makes it one of twice the rank, whose alpha keeps the scale.
+        """
+        doubled = self.part.init == "pissa"
+        rank = 2 * self.part.rank if doubled else self.part.rank
+        divisor = math.sqrt(rank) if self.part.type == "rslora" else rank
         config = AdapterConfig(
             base=base,
             type=self.part.type,
-            rank=self.part.rank,
-            alpha=self.part.alpha,
+            rank=rank,
+            alpha=self.part.scale * divisor if doubled else self.part.alpha,
             dropout=self.part.dropout,
         )
-        write_adapter(folder, config, self.trainable)
+        tensors: dict[str, Tensor] = dict(self.trainable)
+        if doubled:
+            for path, layer in self.layers.items():
+                a, b = factors_of(layer)
+                tensors |= {f"{path}.lora_A.weight": a, f"{path}.lora_B.weight": b}
+        write_adapter(folder, config, tensors)
 
 
-def apply_lora(model: nn.Module, part: LoraMethod, *, seed: int) -> AppliedLora:
-    """Replace each target by a LoRA layer around it. At step 0 nothing changes.
+def apply_lora(
+    model: nn.Module, part: LoraMethod, *, seed: int, original: OriginalWeight | None = None
+) -> AppliedLora:
+    """Replace each target by a LoRA layer around it.
+
+    At step 0 nothing changes, save with a LoftQ start, which needs `original`: the weight of a
+    module's path as it was before it was quantised.
 
     Raises:
         RecipeError: the targets match nothing in this model.
+        ModelError: the original weights are not there.
     """
     assert not any(isinstance(module, AdapterLayer) for module in model.modules()), "applied twice"
     kind = DoraLinear if part.type == "dora" else LoraLinear
     generator = torch.Generator().manual_seed(seed)
     layers: dict[str, AdapterLayer] = {}
     for path, linear in find_targets(model, part.targets).items():
-        layer = kind(
-            linear, rank=part.rank, scale=part.scale, dropout=part.dropout, generator=generator
-        )
+        start = _start(path, linear, part, generator, original)
+        layer = kind(linear, start, scale=part.scale, dropout=part.dropout)
         replace_module(model, path, layer)
         layers[path] = layer
     return AppliedLora(part=part, layers=layers)
+
+
+def _start(
+    path: str,
+    linear: nn.Module,
+    part: LoraMethod,
+    generator: torch.Generator,
+    original: OriginalWeight | None,
+) -> Factors:
+    rank, scale = part.rank, part.scale
+    match part.init:
+        case "default":
+            return default_start(linear, rank, generator)
+        case "pissa":
+            return principal_start(weight_of(linear), rank, scale, generator, is_subtracted=True)
+        case "loftq":
+            assert original is not None, "a LoftQ start needs the weights before quantising"
+            whole = original(path).float()
+            lost = (whole.T if is_transposed(linear) else whole) - weight_of(linear).float()
+            return principal_start(lost, rank, scale, generator, is_subtracted=False)
+        case _:
+            assert_never(part.init)
 
 
 def adapter_tensors(layers: dict[str, AdapterLayer]) -> Iterator[tuple[str, nn.Parameter]]:
@@ -90,10 +140,3 @@ def adapters_off(model: nn.Module) -> Generator[None]:
     finally:
         for layer, active in zip(layers, before, strict=True):
             layer.active = active
-
-
-def replace_module(model: nn.Module, path: str, replacement: nn.Module) -> None:
-    """Put `replacement` at `path`."""
-    parent_path, _, name = path.rpartition(".")
-    parent: Any = model.get_submodule(parent_path)
-    setattr(parent, name, replacement)

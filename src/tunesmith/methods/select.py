@@ -8,19 +8,27 @@ from torch import nn
 
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.methods.full import apply_full
-from tunesmith.methods.lora_method import apply_lora
+from tunesmith.methods.lora_method import OriginalWeight, apply_lora
 from tunesmith.recipe.method import FullMethod, LoraMethod
 
 
-def apply_method(model: nn.Module, part: LoraMethod | FullMethod, *, seed: int) -> AppliedMethod:
+def apply_method(
+    model: nn.Module,
+    part: LoraMethod | FullMethod,
+    *,
+    seed: int,
+    original: OriginalWeight | None = None,
+) -> AppliedMethod:
     """Apply the method to the model, which is changed in place.
+
+    `original` gives a weight as it was before it was quantised, by its module's path.
 
     Raises:
         RecipeError: the method does not fit the model.
     """
     match part:
         case LoraMethod():
-            return apply_lora(model, part, seed=seed)
+            return apply_lora(model, part, seed=seed, original=original)
         case FullMethod():
             return apply_full(model)
         case _:

@@ -13,17 +13,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from tunesmith.core.errors import Fault, ModelError
+from tunesmith.core.errors import Fault, MachineError, ModelError
 from tunesmith.core.hardware import has_fast_bf16
 from tunesmith.models.facts import ModelFacts, read_facts
 from tunesmith.models.quiet import quiet
-from tunesmith.recipe.model import ModelPart
+from tunesmith.recipe.model import BaseForm, ModelPart
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +34,50 @@ DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32}
 HEAD_TOLERANCE = {"bf16": 0.05, "fp32": 1e-3}
 
 
-def load_model(folder: Path, dtype: Dtype) -> nn.Module:
-    """The model of a folder, on the CPU; no network and none of the folder's own code."""
+def load_model(
+    folder: Path, dtype: Dtype, *, base: BaseForm | None = None, double_quant: bool = True
+) -> nn.Module:
+    """The model of a folder, on the CPU; no network and none of the folder's own code.
+
+    With `base` its linear layers are quantised (models/quantise.py), and compute in `dtype`.
+
+    Raises:
+        ModelError: the folder holds no model that can be loaded here.
+        MachineError: bitsandbytes is needed and not installed.
+    """
+    if base:
+        _require_bitsandbytes(base)
     facts = read_facts(folder)
-    model, report = _load(folder, DTYPES[dtype])
+    # A quantised model is read in its file's own dtype: nothing is copied that is only rounded.
+    model, report = _load(folder, "auto" if base else DTYPES[dtype])
     _require_all_weights(folder, report)
     model.eval()
     model.requires_grad_(False)
+    if base:
+        # Loads bitsandbytes, which few runs need.
+        from tunesmith.models.quantise import quantise_model
+
+        quantise_model(
+            model, output_head(model), base, double_quant=double_quant, dtype=DTYPES[dtype]
+        )
     _require_known_logits(model, facts, folder, HEAD_TOLERANCE[dtype])
     return model
+
+
+def _require_bitsandbytes(base: BaseForm) -> None:
+    if find_spec("bitsandbytes") is None:
+        fault = Fault(
+            found="bitsandbytes is not installed",
+            where=f"recipe: model.base: {base}",
+            fix="install bitsandbytes, or leave model.base out",
+        )
+        raise MachineError(fault)
+
+
+def load_base(folder: Path, part: ModelPart) -> nn.Module:
+    """The model of a folder, kept as the recipe says."""
+    dtype = choose_dtype(part)
+    return load_model(folder, dtype, base=part.base, double_quant=part.double_quant)
 
 
 def choose_dtype(part: ModelPart) -> Dtype:
@@ -79,7 +115,7 @@ def logits_from(logits: torch.Tensor, *, scale: float, softcap: float | None) ->
     return scaled if softcap is None else torch.tanh(scaled / softcap) * softcap
 
 
-def _load(folder: Path, dtype: torch.dtype) -> tuple[nn.Module, dict[str, Any]]:
+def _load(folder: Path, dtype: torch.dtype | Literal["auto"]) -> tuple[nn.Module, dict[str, Any]]:
     from transformers import AutoModelForCausalLM
 
     try:

@@ -18,11 +18,13 @@ from pydantic import ValidationError
 
 from tunesmith.core.errors import Fault, RecipeError
 from tunesmith.core.run_dir import read_json
+from tunesmith.recipe.consistency import contradictions
 from tunesmith.recipe.data import SAMPLE_PREFIX
 from tunesmith.recipe.faults import to_faults
 from tunesmith.recipe.recipe import Recipe, default_learning_rate, expand_shorthand
 from tunesmith.recipe.recipe_file import read_recipe_text
 from tunesmith.recipe.unknown_keys import PARTS, advise_on_key, keys_of
+from tunesmith.recipe.words import expand_words
 from tunesmith.recipe.yaml_text import KeyPath, dotted, parse_value, parse_yaml
 
 Origin = Literal["default", "file", "flag"]
@@ -76,6 +78,7 @@ def load_recipe(
     _set_aside_foreign_keys(draft)
     for override in overrides:
         _apply_override(draft, override)
+    _write_out_words(draft)
     recipe = _check(draft)
     return LoadedRecipe(recipe, _origins(recipe, draft), draft.text, tuple(draft.notes))
 
@@ -125,6 +128,16 @@ def _from_file(path: Path) -> _Draft:
 def _expand_shorthands(values: Values) -> None:
     for part in values:
         values[part] = expand_shorthand(part, values[part])
+
+
+def _write_out_words(draft: _Draft) -> None:
+    """Values that a word has set come from where the word does."""
+    faults, placed = expand_words(draft.values)
+    draft.faults += faults
+    source = next((key for key in (("method", "type"), ("method",)) if key in draft.flags), None)
+    for path in placed:
+        if source is not None:
+            draft.flags[path] = draft.flags[source]
 
 
 def _set_aside_foreign_keys(draft: _Draft) -> None:
@@ -192,6 +205,7 @@ def _check(draft: _Draft) -> Recipe:
     except ValidationError as error:
         faults = to_faults(error, draft.locate, blank=draft.blank)
         raise RecipeError([*draft.faults, *faults]) from error
+    draft.faults += contradictions(recipe, draft.locate)
     if draft.faults:
         raise RecipeError(draft.faults)
     if recipe.training.learning_rate is not None:

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from tunesmith.recipe.part import Part
 
+Init = Literal["default", "pissa", "loftq"]
 TARGET_GROUPS = ("all-linear", "attention", "mlp")
 
 
@@ -27,7 +28,8 @@ class LoraMethod(Part):
         Field(
             description=(
                 "lora: low-rank adapters; rslora: scaled by alpha / sqrt(rank), for high ranks; "
-                "dora: with a trained length for each output beside the direction."
+                "dora: with a trained length for each output beside the direction. qlora (lora on "
+                "model.base nf4), qdora, pissa, loftq and lora+ are short for what they stand for."
             )
         ),
     ] = "lora"
@@ -50,6 +52,19 @@ class LoraMethod(Part):
             )
         ),
     ] = "all-linear"
+    init: Annotated[
+        Init,
+        Field(
+            description=(
+                "Where adapters start. default: at nothing; pissa: at the principal part of each "
+                "weight, which often learns faster; loftq: at what quantising took from the weight."
+            )
+        ),
+    ] = "default"
+    b_rate_factor: Annotated[
+        float,
+        Field(gt=0, description="The learning rate of B as a multiple of A's; LoRA+ uses 16."),
+    ] = 1.0
 
     @property
     def scale(self) -> float:

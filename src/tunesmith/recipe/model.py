@@ -8,6 +8,8 @@ from pydantic import Field
 
 from tunesmith.recipe.part import Part
 
+BaseForm = Literal["int8", "nf4", "fp4"]
+
 
 class SpecialTokens(Part):
     """Tokens of the model's vocabulary that take the place of its own special tokens."""
@@ -46,9 +48,24 @@ class ModelPart(Part):
     dtype: Annotated[
         Literal["auto", "fp32", "bf16"],
         Field(
-            description="How the base weights are kept; auto: bf16 where that is fast, else fp32."
+            description=(
+                "What is computed in, and how the weights are kept; auto: bf16 where that is fast, "
+                "else fp32."
+            )
         ),
     ] = "auto"
+    base: Annotated[
+        BaseForm | None,
+        Field(
+            description=(
+                "Frozen linear layers kept in fewer bits: int8, nf4 or fp4. It saves memory and "
+                "costs some speed and exactness; nf4 is what QLoRA uses."
+            )
+        ),
+    ] = None
+    double_quant: Annotated[
+        bool, Field(description="Whether the scales of a 4-bit base are quantised, too.")
+    ] = True
     special_tokens: Annotated[
         SpecialTokens | None,
         Field(

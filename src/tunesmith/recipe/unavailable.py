@@ -17,9 +17,8 @@ _TASK_COLUMNS = {
     "summarization": "columns document, summary",
     "text-generation": "columns text, ground_truth",
 }
-_QUANTISED = "use method: lora on a bf16 base (model.dtype: bf16), which also keeps memory low"
 _ADAPTER_METHODS = (
-    *("pissa", "loha", "lokr", "ia3", "vera", "oft", "adalora"),
+    *("loha", "lokr", "ia3", "vera", "oft", "adalora"),
     *("prefix", "prompt", "p-tuning", "bitfit"),
 )
 
@@ -35,7 +34,6 @@ VALUES: dict[str, dict[str, tuple[str, str]]] = {
         "pretraining": (_NOT_IN_THIS_VERSION, "use task: completion with format: text"),
     },
     "method.type": {
-        "qlora": ("needs a 4-bit base (nf4), which " + _NOT_IN_THIS_VERSION, _QUANTISED),
         **dict.fromkeys(_ADAPTER_METHODS, (_NOT_IN_THIS_VERSION, _USE_LORA)),
         "peft": ("is a family of methods, not one", _USE_LORA),
         "none": ("leaves nothing to train", "use method: lora or method: full"),
@@ -67,9 +65,11 @@ VALUES: dict[str, dict[str, tuple[str, str]]] = {
         "bfloat16": ("has another name here", "use dtype: bf16"),
         "float32": ("has another name here", "use dtype: fp32"),
         **dict.fromkeys(
-            ("int8", "int4", "nf4", "fp4", "4bit", "8bit"),
-            ("as the base's form " + _NOT_IN_THIS_VERSION, _QUANTISED),
+            ("int8", "nf4", "fp4"),
+            ("is a form of the base, not what is computed in", "set it as model.base"),
         ),
+        **dict.fromkeys(("int4", "4bit"), ("has another name here", "set model.base: nf4")),
+        "8bit": ("has another name here", "set model.base: int8"),
     },
     "evaluation.metrics": dict.fromkeys(
         ("accuracy", "f1", "bleu", "rouge", "chrf"),  # codespell:ignore rouge
@@ -81,13 +81,8 @@ VALUES: dict[str, dict[str, tuple[str, str]]] = {
 KEYS: dict[str, tuple[str, str]] = {
     "export": (_NOT_IN_THIS_VERSION, "remove it; the trained adapter is in the run's final/"),
     "target": (_NOT_IN_THIS_VERSION, "remove it; the run happens on this machine"),
-    "model.base": (
-        "(a quantised base) " + _NOT_IN_THIS_VERSION,
-        "remove it and use method: lora with model.dtype: bf16",
-    ),
-    "model.quantization": ("(a quantised base) " + _NOT_IN_THIS_VERSION, _QUANTISED),
-    "load_in_4bit": ("(a quantised base) " + _NOT_IN_THIS_VERSION, _QUANTISED),
-    "load_in_8bit": ("(a quantised base) " + _NOT_IN_THIS_VERSION, _QUANTISED),
+    "load_in_4bit": ("has another name here", "use model.base: nf4"),
+    "load_in_8bit": ("has another name here", "use model.base: int8"),
     "trust_remote_code": (
         "is never switched on: a recipe is data and runs no code",
         "use a model whose architecture the transformers library knows",

@@ -18,7 +18,7 @@ from tunesmith.core.errors import Fault, UserError
 from tunesmith.models.prepare import PreparedModel
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
-MUST_STAY = ("data_sha256", "base_sha256s", "dtype", "seed")
+MUST_STAY = ("data_sha256", "base_sha256s", "dtype", "base", "seed")
 
 
 def describe_environment(
@@ -27,6 +27,7 @@ def describe_environment(
     data_sha256: Mapping[str, str],
     special_tokens: Mapping[str, int | None],
     dtype: str,
+    base: str | None,
     seed: int,
 ) -> dict[str, Any]:
     """Return the content of environment.json."""
@@ -37,6 +38,7 @@ def describe_environment(
         "threads": torch.get_num_threads(),
         "machine": hardware.describe(),
         "dtype": dtype,
+        "base": base,
         "seed": seed,
         "model": {
             "name": prepared.name,
@@ -53,7 +55,7 @@ def compare_environments(before: Mapping[str, Any], now: Mapping[str, Any]) -> l
     """Return what else is different now, for a resumed run to say.
 
     Raises:
-        UserError: data, base model or compute type changed since the run was started.
+        UserError: data, base model, its form or the compute type changed since the start.
     """
     changed = [key for key in MUST_STAY if before.get(key) != now.get(key)]
     if changed:

@@ -8,7 +8,8 @@
     optimizer    its state, by kind
     activations  what one micro-batch keeps between forward and backward, or the layers' inputs and
                  one layer where layers are computed again
-    working      one layer's gradients, a chunk of logits, the optimizer's largest tensor
+    working      one layer's gradients, a chunk of logits, the optimizer's largest tensor, a matrix
+                 that is made again from a quantised one
     allocator    a share of all but the process, lost between blocks
 
 The activations follow what each autograd node of models/packed_llama.py, models/row_attention.py
@@ -172,4 +173,5 @@ def _working_bytes(ask: MemoryAsk) -> int:
         largest = facts.vocab * facts.hidden * 4
         if ask.optimizer != "adamw":
             largest *= 4  # one tensor's moments and values in fp32 while it is stepped
-    return layer + logits + largest
+    rebuilt = facts.hidden * facts.mlp * size if ask.base else 0  # one matrix at a time
+    return layer + logits + largest + rebuilt

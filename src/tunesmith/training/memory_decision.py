@@ -130,8 +130,8 @@ def _ask(
         packed=packed,
         recompute=recipe.training.activation_checkpointing is True,
         process_bytes=process_bytes,
-        base=getattr(recipe.model, "base", None),
-        double_quant=getattr(recipe.model, "double_quant", True),
+        base=recipe.model.base,
+        double_quant=recipe.model.double_quant,
     )
 
 
@@ -162,12 +162,21 @@ def _nearest(ask: MemoryAsk) -> Iterator[tuple[str, MemoryAsk]]:
         yield "set training.optimizer: adafactor", replace(ask, optimizer="adafactor")
     if ask.dtype_bytes == 4:
         yield "set model.dtype: bf16", replace(ask, dtype_bytes=2)
+    if ask.base is None and ask.rank:
+        quantised = replace(ask, base="nf4")
+        yield "set model.base: nf4", quantised
+        if ask.dtype_bytes == 4:
+            yield "set model.base: nf4 and model.dtype: bf16", replace(quantised, dtype_bytes=2)
     if ask.rank == 0:
         values = adapter_values(ask.facts, 16)
         adapter = replace(ask, rank=16, trainable=values)
         yield "use method: lora", adapter
         if ask.dtype_bytes == 4:
             yield "use method: lora with model.dtype: bf16", replace(adapter, dtype_bytes=2)
+        yield "use method: qlora", replace(adapter, base="nf4")
+        if ask.dtype_bytes == 4:
+            both = replace(adapter, base="nf4", dtype_bytes=2)
+            yield "use method: qlora with model.dtype: bf16", both
 
 
 def _gigabytes(size: int) -> str:

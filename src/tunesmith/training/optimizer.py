@@ -11,6 +11,7 @@ product towards the base model, not towards zero; the recipe's default is theref
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any, assert_never
 
@@ -19,6 +20,9 @@ from torch import nn
 
 from tunesmith.core.errors import Fault, MachineError
 from tunesmith.recipe.training import OptimizerName, TrainingPart
+
+# The key of a group of parameters that says how its rate differs from the step's.
+RATE_FACTOR = "rate_factor"
 
 
 def require_optimizer(name: OptimizerName, device: torch.device) -> None:
@@ -42,10 +46,17 @@ def require_optimizer(name: OptimizerName, device: torch.device) -> None:
 
 
 def make_optimizer(
-    trainable: dict[str, nn.Parameter], part: TrainingPart, *, learning_rate: float
+    trainable: dict[str, nn.Parameter],
+    part: TrainingPart,
+    *,
+    learning_rate: float,
+    rate_factors: Mapping[str, float] | None = None,
 ) -> torch.optim.Optimizer:
-    """Make the optimizer; the loop sets its rate before every step."""
-    groups = _groups(trainable, part)
+    """Make the optimizer; the loop sets its rate before every step.
+
+    `rate_factors` says by parameter name where the rate is to differ, and by which factor.
+    """
+    groups = _groups(trainable, part, rate_factors or {})
     match part.optimizer:
         case "adamw":
             return torch.optim.AdamW(
@@ -79,14 +90,21 @@ def decay_of(trainable: dict[str, nn.Parameter], part: TrainingPart) -> dict[str
     }
 
 
-def _groups(trainable: dict[str, nn.Parameter], part: TrainingPart) -> list[dict[str, Any]]:
-    matrices = [parameter for parameter in trainable.values() if parameter.ndim >= 2]
-    others = [parameter for parameter in trainable.values() if parameter.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": part.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+def _groups(
+    trainable: dict[str, nn.Parameter], part: TrainingPart, rate_factors: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, parameter in trainable.items():
+        key = (parameter.ndim >= 2, rate_factors.get(name, 1.0))
+        groups.setdefault(key, []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": part.weight_decay if is_matrix else 0.0,
+            RATE_FACTOR: factor,
+        }
+        for (is_matrix, factor), parameters in groups.items()
     ]
-    return [group for group in groups if group["params"]]
 
 
 def _adafactor(groups: list[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:

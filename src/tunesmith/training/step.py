@@ -20,6 +20,7 @@ from tunesmith.data.collate import Batch
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.training.loss import LanguageModel
 from tunesmith.training.objective import Objective, StepObjective, TokenObjective
+from tunesmith.training.optimizer import RATE_FACTOR
 
 MAX_ROWS_IN_MESSAGE = 8
 TOKENS = TokenObjective()
@@ -74,10 +75,10 @@ def train_step(
         raise _not_finite("the gradient's norm", norm, batches)
     if weight:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group.get(RATE_FACTOR, 1.0)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
         method.publish()
+        optimizer.zero_grad(set_to_none=True)
     return StepOutcome(
         loss=total / weight if weight else 0.0,
         gradient_norm=norm,

@@ -19,7 +19,9 @@ from tunesmith.methods.attach import load_adapter
 from tunesmith.methods.base import count_trainable
 from tunesmith.methods.dora import DoraLinear
 from tunesmith.methods.lora_method import AppliedLora, adapters_off, apply_lora
+from tunesmith.methods.start import default_start
 from tunesmith.methods.targets import find_targets
+from tunesmith.models.linear import bias_of, weight_of
 from tunesmith.recipe.method import LoraMethod
 
 TOKENS = torch.arange(24).view(2, 12) % VOCABULARY
@@ -131,7 +133,7 @@ def make_layer(*, bias: bool, dropout: float = 0.0) -> DoraLinear:
     torch.manual_seed(0)
     base = nn.Linear(12, 7, bias=bias).requires_grad_(False)
     generator = torch.Generator().manual_seed(1)
-    layer = DoraLinear(base, rank=3, scale=0.5, dropout=dropout, generator=generator)
+    layer = DoraLinear(base, default_start(base, 3, generator), scale=0.5, dropout=dropout)
     with torch.no_grad():
         layer.lora_B.normal_(std=0.3)
         layer.magnitude.mul_(torch.rand(7) + 0.5)
@@ -141,10 +143,11 @@ def make_layer(*, bias: bool, dropout: float = 0.0) -> DoraLinear:
 
 def plain_forward(layer: DoraLinear, inputs: torch.Tensor) -> torch.Tensor:
     """The paper's formula, with the length as a constant."""
-    whole = layer.base.weight + layer.scale * layer.lora_B @ layer.lora_A
+    whole = weight_of(layer.base) + layer.scale * layer.lora_B @ layer.lora_A
     gain = layer.magnitude / whole.norm(dim=1).detach()
-    bias = layer.base.bias if layer.base.bias is not None else 0.0
-    return F.linear(inputs, whole) * gain + bias
+    bias = bias_of(layer.base)
+    output = F.linear(inputs, whole) * gain
+    return output if bias is None else output + bias
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -164,7 +167,7 @@ def test_output_and_gradients_are_the_formulas(bias: bool) -> None:
 
 def test_the_length_is_that_of_the_whole_rows() -> None:
     layer = make_layer(bias=False)
-    whole = layer.base.weight + layer.scale * layer.lora_B @ layer.lora_A
+    whole = weight_of(layer.base) + layer.scale * layer.lora_B @ layer.lora_A
     torch.testing.assert_close(layer.norm, whole.norm(dim=1), atol=1e-6, rtol=1e-6)
 
 
@@ -178,7 +181,7 @@ def test_dropout_keeps_the_formula_and_is_off_outside_training() -> None:
     dropped = F.dropout(inputs, 0.5)
     update = F.linear(F.linear(dropped, layer.lora_A), layer.lora_B * layer.scale)
     gain = layer.magnitude / layer.norm
-    wanted = (F.linear(inputs, layer.base.weight) + update) * gain + layer.base.bias
+    wanted = (F.linear(inputs, weight_of(layer.base)) + update) * gain + layer.base.bias
     torch.testing.assert_close(output, wanted)
 
 

@@ -244,11 +244,11 @@ def test_a_key_given_twice_is_refused(write) -> None:
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ("method: qlora\n", ("qlora", "nf4", "method: lora")),
-        ("method: {type: pissa}\n", ("pissa", "not available in this version", "method: lora")),
+        ("method: bitfit\n", ("bitfit", "not available in this version", "method: lora")),
         ("strategy: {type: deepspeed}\n", ("deepspeed", "single")),
         ("strategy: fsdp\n", ("fsdp", "single")),
-        ("model: {source: tiny, base: nf4}\n", ("model.base", "dtype: bf16")),
+        ("model: {source: tiny, load_in_4bit: true}\n", ("load_in_4bit", "model.base: nf4")),
+        ("model: {source: tiny, dtype: nf4}\n", ("nf4", "model.base")),
         ("task: ner\n", ("ner", "task: chat")),
         ("task: sft\n", ("sft", "task: chat")),
         ("model: {source: tiny, dtype: fp16}\n", ("fp16", "bf16")),

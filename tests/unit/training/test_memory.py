@@ -88,7 +88,8 @@ def test_the_closed_form_counts_what_an_adapter_trains(tmp_path: Path) -> None:
 def ask(**changes: Any) -> MemoryAsk:
     values: dict[str, Any] = {
         "facts": SMALL, "dtype_bytes": 2, "trainable": SMALL.parameters, "rank": 0,
-        "keeps_outputs": False, "dropout": False, "optimizer": "adamw", "tokens": 1706, "longest": 300,
+        "keeps_outputs": False, "dropout": False, "optimizer": "adamw", "tokens": 1706,
+        "longest": 300,
         "packed": True, "recompute": False, "process_bytes": PROCESS,
     }  # fmt: skip
     return MemoryAsk(**{**values, **changes})

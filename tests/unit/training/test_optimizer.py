@@ -126,3 +126,33 @@ def test_without_bitsandbytes_it_is_said_before_the_run(monkeypatch: pytest.Monk
     with pytest.raises(MachineError, match="bitsandbytes is not installed"):
         require_optimizer("adamw-8bit", CPU)
     require_optimizer("adamw", CPU)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adamw-8bit"])
+def test_lora_plus_moves_b_by_its_factor(kind: OptimizerName) -> None:
+    moved: list[tuple[float, float]] = []
+    for factor in (1.0, 16.0):
+        model = make_llama()
+        method = apply_method(model, LoraMethod(rank=4, b_rate_factor=factor), seed=0)
+        optimizer = make_optimizer(
+            method.trainable,
+            TrainingPart(optimizer=kind),
+            learning_rate=1e-3,
+            rate_factors=method.rate_factors,
+        )
+        before = {name: value.detach().clone() for name, value in method.trainable.items()}
+        train_step(
+            language_model(model),
+            method,
+            optimizer,
+            [to_batch(make_examples([12, 9]), pad_id=0)],
+            learning_rate=1e-3,
+            max_gradient_norm=1.0,
+        )
+        sums = dict.fromkeys("AB", 0.0)
+        for name, value in method.trainable.items():
+            sums[name.split(".lora_")[1][0]] += float((value.detach() - before[name]).abs().mean())
+        moved.append((sums["A"], sums["B"]))
+    (plain_a, plain_b), (a, b) = moved
+    assert a == plain_a == 0  # B is zero in the first step, so A has no gradient
+    assert b == pytest.approx(16 * plain_b, rel=1e-3)
