@@ -1,10 +1,11 @@
-"""Tunesmith and a reference script on the same Alpaca rows, in turn, on this machine.
+"""Tunesmith and TRL with PEFT on the same Alpaca rows, method by method, in turn, on this machine.
 
-    python benchmarks/compare_alpaca.py --reference trl_sft.py --reference-python ENV/bin/python \
-        --model FOLDER --data alpaca_en_demo.json --rounds 2 --out benchmarks/results/alpaca.json
+    python benchmarks/compare_alpaca.py --reference-python REF/bin/python --model FOLDER \
+        --data alpaca_en_demo.json --methods lora dora qlora full ia3 --rounds 2 \
+        --out benchmarks/results/methods.json
 
-`ENV` is an environment of the reference's own. Nothing else should run meanwhile. Writes every
-round, the medians, their ratios, and the machine.
+`REF` is an environment of the reference's own (alpaca_trl.py says which). Nothing else should run
+meanwhile. Writes every round, the medians, their ratios, and the machine.
 """
 
 from __future__ import annotations
@@ -23,55 +24,78 @@ from typing import Any
 from tunesmith.core import hardware
 from tunesmith.core.threads import with_short_spins
 
-OURS = Path(__file__).with_name("alpaca_lora.py")
+OURS = Path(__file__).with_name("alpaca.py")
 MEASURES = ("tokens_per_second", "peak_rss_bytes", "held_out_loss", "seconds")
+# Both take twice the steps' rate where a step holds about twice the tokens (1,536, not four rows).
+RATES = {"full": 4e-5, "ia3": 1e-2}
+LORA_RATE = 4e-4
 
 
 def main() -> None:
+    options = parse_options()
+    rounds: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for number in range(options.rounds):
+        for method in options.methods:
+            for name, command in commands(method, options).items():
+                measured = run(command, ours=name == "tunesmith")
+                rounds.setdefault(method, {}).setdefault(name, []).append(measured)
+                print(number, method, name, json.dumps(measured), flush=True)
+                write(Path(options.out), rounds)  # a round that is cut off keeps those before it
+
+
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--reference", required=True)
+    parser.add_argument("--reference", default=str(Path(__file__).with_name("alpaca_trl.py")))
     parser.add_argument("--reference-python", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", required=True)
+    parser.add_argument("--methods", nargs="+", default=["lora"])
+    parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--out", required=True)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def commands(method: str, options: argparse.Namespace) -> dict[str, list[str]]:
+    """The two programs for one method, ours first."""
     data = str(Path(options.data).absolute())
-    rounds: dict[str, list[dict[str, Any]]] = {"tunesmith": [], "reference": []}
-    for _ in range(options.rounds):
-        for name, command in (
-            ("tunesmith", [sys.executable, str(OURS), "--model", options.model, "--data", data]),
-            (
-                "reference",
-                [
-                    options.reference_python,
-                    str(Path(options.reference).absolute()),
-                    *("--model", options.model, "--data", data),
-                ],
-            ),
-        ):
-            rounds[name].append(run(command, ours=name == "tunesmith"))
-            print(name, json.dumps(rounds[name][-1]), flush=True)
-    medians = {
-        name: {measure: statistics.median(r[measure] for r in runs) for measure in MEASURES}
-        for name, runs in rounds.items()
+    shared = ["--model", options.model, "--data", data, "--rows", str(options.rows)]
+    shared += ["--method", method]
+    rate = str(RATES.get(method, LORA_RATE))
+    reference = str(Path(options.reference).absolute())
+    return {
+        "tunesmith": [sys.executable, str(OURS), *shared, "--learning-rate", rate],
+        "reference": [options.reference_python, reference, *shared],
     }
-    ours, theirs = medians["tunesmith"], medians["reference"]
+
+
+def write(out: Path, rounds: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
+    """Write what has been measured up to now: rounds, medians, ratios, the machine."""
     result = {
         "when": datetime.now(UTC).isoformat(timespec="minutes"),
         "machine": hardware.describe(),
         "torch": version("torch"),
-        "rounds": rounds,
+        "methods": {method: summed_up(runs) for method, runs in rounds.items()},
+    }
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def summed_up(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    medians = {
+        name: {measure: statistics.median(one[measure] for one in each) for measure in MEASURES}
+        for name, each in runs.items()
+    }
+    if medians.keys() < {"tunesmith", "reference"}:
+        return {"rounds": runs, "medians": medians}
+    ours, theirs = medians["tunesmith"], medians["reference"]
+    return {
+        "rounds": runs,
         "medians": medians,
         "speed_ratio": ours["tokens_per_second"] / theirs["tokens_per_second"],
         "memory_ratio": ours["peak_rss_bytes"] / theirs["peak_rss_bytes"],
         "held_out_loss_difference": ours["held_out_loss"] - theirs["held_out_loss"],
     }
-    Path(options.out).parent.mkdir(exist_ok=True)
-    Path(options.out).write_text(json.dumps(result, indent=1) + "\n")
-    print(
-        json.dumps({key: result[key] for key in result if key.startswith(("speed", "mem", "held"))})
-    )
 
 
 def run(command: list[str], *, ours: bool) -> dict[str, Any]:

@@ -1,12 +1,12 @@
-"""LoRA on the first rows of an Alpaca file: the work of a reference script, done with Tunesmith.
+"""One method on the first rows of an Alpaca file: the work of alpaca_trl.py, done with Tunesmith.
 
-    python benchmarks/alpaca_lora.py --data alpaca_en_demo.json --rows 200 --out tunesmith.json
+    python benchmarks/alpaca.py --data alpaca_en_demo.json --method lora --out tunesmith.json
 
-Rank 16 on all linear layers, at most 512 tokens a row, one epoch, bf16 where the processor is fast
-at it. Prints and writes: seconds of the training loop alone, tokens (unpadded, as rendered), tokens
-per second, peak resident memory in bytes, and the mean loss per supervised token on the 50 rows
-that follow, which the training did not see. The held-out loss is measured with transformers' own
-forward pass, row by row, and not with the code under test.
+Rank 16 on all linear layers where the method has a rank, at most 512 tokens a row, one epoch, bf16
+where the processor is fast at it. Prints and writes: seconds of the training loop alone, tokens
+(unpadded, as rendered), tokens per second, peak resident memory in bytes, and the mean loss per
+supervised token on the 50 rows that follow, which the training did not see. The held-out loss is
+measured with transformers' own forward pass, row by row, and not with the code under test.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from tunesmith.core.allocator import keep_freed_memory
 from tunesmith.data.pack import plan_steps
 from tunesmith.data.pipeline import prepare_data
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
+from tunesmith.methods.base import count_trainable
 from tunesmith.methods.select import apply_method
 from tunesmith.models.facts import read_facts
-from tunesmith.models.load import load_model
+from tunesmith.models.load import choose_dtype, load_base
+from tunesmith.models.originals import Originals
 from tunesmith.models.prepare import prepare_model
 from tunesmith.recipe.load import load_recipe
 from tunesmith.training.loop import train_steps
@@ -48,9 +50,9 @@ def main() -> None:
     examples = sorted((*data.train, *data.validation), key=lambda example: example.line)
     assert len(examples) == options.rows, f"{len(examples)} rows after duplicates are removed"
 
-    dtype = "bf16" if hardware.has_fast_bf16() else "fp32"
-    model: Any = load_model(prepared.folder, dtype)
-    method = apply_method(model, recipe.method, seed=0)
+    model: Any = load_base(prepared.folder, recipe.model)
+    original = Originals(prepared.folder).weight
+    method = apply_method(model, recipe.method, seed=0, original=original)
     part = recipe.training
     plan = plan_steps(
         [len(example.tokens) for example in examples],
@@ -64,7 +66,12 @@ def main() -> None:
     for done in train_steps(
         language_model(model, read_facts(prepared.folder)),
         method,
-        make_optimizer(method.trainable, part, learning_rate=recipe.learning_rate),
+        make_optimizer(
+            method.trainable,
+            part,
+            learning_rate=recipe.learning_rate,
+            rate_factors=method.rate_factors,
+        ),
         examples,
         plan,
         part,
@@ -82,7 +89,8 @@ def main() -> None:
         "peak_rss_bytes": peak,
         "held_out_loss": held_out_loss(model, source.tokenizer, options),
         "steps": len(plan),
-        "dtype": dtype,
+        "trained_parameters": count_trainable(method),
+        "dtype": choose_dtype(recipe.model),
     }
     Path(options.out).write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
@@ -92,6 +100,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--data", required=True)
+    parser.add_argument("--method", default="lora")
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--learning-rate", type=float, default=4e-4)
@@ -111,7 +120,7 @@ def recipe_of(options: argparse.Namespace) -> dict[str, Any]:
             "overflow": "truncate",
             "limit": options.rows,
         },
-        "method": {"type": "lora", "rank": 16, "alpha": 32, "targets": "all-linear"},
+        "method": options.method,
         "training": {
             "epochs": 1,
             "learning_rate": options.learning_rate,
