@@ -10,11 +10,17 @@ from typing import Any
 import pytest
 
 from tests.fakes.tiny_preference import make_pair_rows, make_rated_rows
-from tests.fakes.tiny_run import adapter_of, losses_of, make_model_folder, make_run, start_run
+from tests.fakes.tiny_run import (
+    TIMEOUT_S,
+    losses_of,
+    make_model_folder,
+    make_run,
+    start_run,
+    weights_of,
+)
 from tunesmith.core.events import read_events
 from tunesmith.core.run_dir import RunDir, read_json
 
-TIMEOUT_S = 120
 TRAINING = {"epochs": 2, "tokens_per_step": 512, "checkpoint_every": 2}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dpo": ({"type": "preference", "loss": "dpo"}, {}),
@@ -68,7 +74,7 @@ def test_a_run_learns_says_so_and_goes_on_after_a_kill(folder: Path, case: str) 
     finish(killed)
     assert losses_of(killed) == losses_of(whole)
     if case != "dpo-full":
-        ours, theirs = adapter_of(killed), adapter_of(whole)
+        ours, theirs = weights_of(killed), weights_of(whole)
         assert all(ours[name].equal(theirs[name]) for name in theirs)
     sides, result = read_json(whole.evaluation_json), read_json(whole.result_json)
     assert read_json(killed.evaluation_json)["after"]["loss"] == sides["after"]["loss"]

@@ -13,17 +13,16 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.tiny_run import (
-    adapter_of,
-    losses_of,
+    TIMEOUT_S,
+    assert_same_run,
     make_model_folder,
     make_rows,
     make_run,
     start_run,
+    wait_for_step,
 )
 from tunesmith.core.events import read_events
 from tunesmith.core.run_dir import RunDir, read_json
-
-TIMEOUT_S = 120
 
 
 @pytest.fixture(scope="module")
@@ -43,28 +42,6 @@ def never_stopped(make: Callable[..., RunDir]) -> RunDir:
     run_dir = make("never-stopped")
     assert start_run(run_dir).wait(TIMEOUT_S) == 0, run_dir.log.read_text()
     return run_dir
-
-
-def wait_for_step(run_dir: RunDir, process: subprocess.Popen[bytes], step: int) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        events = read_events(run_dir.events_jsonl)
-        if any(event["type"] == "step" and event["step"] >= step for event in events):
-            return
-        time.sleep(0.002)
-    raise AssertionError(f"step {step} was not seen: {run_dir.log.read_text()}")
-
-
-def assert_same_run(run_dir: RunDir, reference: RunDir) -> None:
-    assert losses_of(run_dir) == losses_of(reference)
-    ours, theirs = adapter_of(run_dir), adapter_of(reference)
-    assert ours.keys() == theirs.keys()
-    assert all(ours[name].equal(theirs[name]) for name in ours)
-    first, second = read_json(run_dir.evaluation_json), read_json(reference.evaluation_json)
-    assert first["before"]["loss"] == second["before"]["loss"]
-    assert first["after"]["loss"] == second["after"]["loss"]
-    for key in ("tokens", "supervised_tokens", "steps", "train_loss"):
-        assert read_json(run_dir.result_json)[key] == read_json(reference.result_json)[key]
 
 
 def test_killed_at_any_instant_and_resumed_equals_never_stopped(

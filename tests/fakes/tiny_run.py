@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import safetensors.torch
 from tests.fakes.tiny import make_tokenizer
 from tests.fakes.tiny_llama import make_llama
 from tunesmith.core.events import read_events
-from tunesmith.core.run_dir import RunDir, write_json
+from tunesmith.core.run_dir import RunDir, read_json, write_json
 from tunesmith.core.threads import with_short_spins
 from tunesmith.data.tokenizer import load_tokenizer
 from tunesmith.recipe.load import load_recipe, resolved
+
+TIMEOUT_S = 120
 
 
 def make_model_folder(folder: Path) -> Path:
@@ -41,7 +44,7 @@ def make_rows(file: Path, num_rows: int) -> Path:
     return file
 
 
-def make_run(folder: Path, model: Path, rows: Path, **parts: Any) -> RunDir:
+def make_run(folder: Path, model: Path, rows: Path, /, **parts: Any) -> RunDir:
     """Make a run folder that is ready to be carried out."""
     recipe: dict[str, Any] = {
         "model": str(model),
@@ -88,6 +91,34 @@ def losses_of(run_dir: RunDir) -> dict[int, float]:
     return losses
 
 
-def adapter_of(run_dir: RunDir) -> dict[str, Any]:
-    """The tensors of the final adapter."""
-    return safetensors.torch.load_file(run_dir.final / "adapter_model.safetensors")
+def weights_of(run_dir: RunDir) -> dict[str, Any]:
+    """The tensors of the final adapter, or of the model where all of it was trained."""
+    files = sorted(run_dir.final.glob("*.safetensors"))
+    assert files, f"no weights in {run_dir.final}"
+    return {
+        name: tensor for file in files for name, tensor in safetensors.torch.load_file(file).items()
+    }
+
+
+def wait_for_step(run_dir: RunDir, process: subprocess.Popen[bytes], step: int) -> None:
+    """Wait until the run has told of a step, or has ended."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        events = read_events(run_dir.events_jsonl)
+        if any(event["type"] == "step" and event["step"] >= step for event in events):
+            return
+        time.sleep(0.002)
+    raise AssertionError(f"step {step} was not seen: {run_dir.log.read_text()}")
+
+
+def assert_same_run(run_dir: RunDir, reference: RunDir) -> None:
+    """Losses, weights, held-out losses and counts are the same, bit for bit."""
+    assert losses_of(run_dir) == losses_of(reference)
+    ours, theirs = weights_of(run_dir), weights_of(reference)
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name].equal(theirs[name]) for name in ours)
+    first, second = read_json(run_dir.evaluation_json), read_json(reference.evaluation_json)
+    assert first["before"]["loss"] == second["before"]["loss"]
+    assert first["after"]["loss"] == second["after"]["loss"]
+    for key in ("tokens", "supervised_tokens", "steps", "train_loss"):
+        assert read_json(run_dir.result_json)[key] == read_json(reference.result_json)[key]
