@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from tunesmith.core import hardware
 from tunesmith.core.allocator import keep_freed_memory
@@ -25,7 +26,9 @@ from tunesmith.data.pack import plan_steps
 from tunesmith.data.pipeline import prepare_data
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.methods.base import count_trainable
+from tunesmith.methods.lora import LoraLinear
 from tunesmith.methods.select import apply_method
+from tunesmith.models import packed_llama
 from tunesmith.models.facts import read_facts
 from tunesmith.models.load import choose_dtype, load_base
 from tunesmith.models.originals import Originals
@@ -38,9 +41,31 @@ from tunesmith.training.optimizer import make_optimizer
 HELD_OUT_ROWS = 50
 
 
+def run_padded() -> None:
+    """Run every micro-batch as padded rows, through the architecture's own forward."""
+    packed_llama.supports = lambda _decoder: False
+
+
+def use_plain_products() -> None:
+    """Let autograd differentiate LoRA's products one by one, as a plain module would."""
+
+    def forward(layer: Any, inputs: torch.Tensor) -> torch.Tensor:
+        a, b = layer.lora_A.to(inputs.dtype), (layer.lora_B * layer.scale).to(inputs.dtype)
+        return layer.base(inputs) + F.linear(F.linear(inputs, a), b)
+
+    LoraLinear.forward = forward
+
+
+# What can be left out to see what it brings.
+LEFT_OUT = {"one-line": run_padded, "own-products": use_plain_products}
+
+
 def main() -> None:
     options = parse_options()
-    keep_freed_memory()
+    if options.without != "kept-memory":
+        keep_freed_memory()
+    if options.without in LEFT_OUT:
+        LEFT_OUT[options.without]()
     torch.set_num_threads(hardware.cpu_count())
     recipe = load_recipe(recipe_of(options)).recipe
     prepared = prepare_model(recipe.model.source)
@@ -64,7 +89,9 @@ def main() -> None:
     )
     start = time.perf_counter()
     for done in train_steps(
-        language_model(model, read_facts(prepared.folder)),
+        language_model(
+            model, read_facts(prepared.folder), share_prefix=options.without != "shared-prefix"
+        ),
         method,
         make_optimizer(
             method.trainable,
@@ -106,6 +133,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=4e-4)
     parser.add_argument("--tokens-per-step", type=int, default=1536)
     parser.add_argument("--micro-batch-tokens", type=int, default=3072)
+    parser.add_argument("--without", choices=("shared-prefix", "kept-memory", *LEFT_OUT))
     parser.add_argument("--out", default="tunesmith.json")
     return parser.parse_args()
 
