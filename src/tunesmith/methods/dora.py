@@ -73,9 +73,8 @@ class DoraLinear(nn.Module):
         update = F.linear(low, (b * self.scale).to(inputs.dtype))
         gain = self.magnitude / self.norm
         bias = bias_of(self.base)
-        straight = self.base(inputs) if bias is None else self.base(inputs) - bias
-        scaled = ((straight + update) * gain).to(inputs.dtype)
-        return scaled if bias is None else scaled + bias
+        scaled = ((self.base(inputs) + update) * gain).to(inputs.dtype)
+        return scaled if bias is None else scaled + _unscaled(bias, gain)
 
     @torch.no_grad()
     def measure(self) -> None:
@@ -89,6 +88,11 @@ class DoraLinear(nn.Module):
         total = self.square_norm + 2 * self.scale * cross + self.scale**2 * square
         # rounding may take the length of a row that is all but cancelled below nothing
         self.norm.copy_(total.clamp_min_(torch.finfo(torch.float32).tiny).sqrt_())
+
+
+def _unscaled(bias: Tensor, gain: Tensor) -> Tensor:
+    """What a scaled bias lacks: nothing where g is 1, so that step 0 changes no bit of 16."""
+    return (bias * (1 - gain)).to(bias.dtype)
 
 
 class _DoraProduct(torch.autograd.Function):
@@ -108,10 +112,10 @@ class _DoraProduct(torch.autograd.Function):
         a, b = lora_A.to(inputs.dtype), (lora_B * scale).to(inputs.dtype)
         gain = magnitude / norm
         low_NR = inputs @ a.T
-        output = F.linear(inputs, weight_of(base)).addmm_(low_NR, b.T).mul_(gain)
         bias = bias_of(base)
+        output = F.linear(inputs, weight_of(base), bias).addmm_(low_NR, b.T).mul_(gain)
         if bias is not None:
-            output += bias
+            output += _unscaled(bias, gain)
         ctx.save_for_backward(inputs, low_NR, a, b, magnitude, gain, output)
         ctx.base, ctx.scale = base, scale
         return output
