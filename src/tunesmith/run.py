@@ -49,6 +49,7 @@ from tunesmith.evaluation.result import describe_result
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.methods.lora_method import adapters_off
 from tunesmith.methods.select import apply_method
+from tunesmith.methods.trained import describe_trained
 from tunesmith.models.facts import ModelFacts, read_facts
 from tunesmith.models.hidden_states import recompute_layers
 from tunesmith.models.load import DTYPES, choose_dtype, load_base
@@ -179,6 +180,7 @@ def execute(run: Run, stop: StopRequests) -> None:
     shares = shares_prefix(recipe)
     scored = language_model(model, facts, share_prefix=shares, recompute=memory.recompute)
     tell_plan(run, recipe, plan, data, method, facts, dtype, memory)
+    tell(describe_trained(method, model))
     bound_memory()
     objectives = make_objectives(
         recipe.task,

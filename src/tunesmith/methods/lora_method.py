@@ -89,7 +89,7 @@ def apply_lora(
     kind = DoraLinear if part.type == "dora" else LoraLinear
     generator = torch.Generator().manual_seed(seed)
     layers: dict[str, AdapterLayer] = {}
-    for path, linear in find_targets(model, part.targets).items():
+    for path, linear in find_targets(model, part.targets, part.exclude_targets).items():
         start = _start(path, linear, part, generator, original)
         layer = kind(linear, start, scale=part.scale, dropout=part.dropout)
         replace_module(model, path, layer)

@@ -20,6 +20,13 @@ def _as_targets(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _as_names(value: object) -> object:
+    """One name becomes a list of one; lists become tuples."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
 class LoraMethod(Part):
     """Low-rank adapters beside frozen linear layers."""
 
@@ -47,11 +54,17 @@ class LoraMethod(Part):
         BeforeValidator(_as_targets),
         Field(
             description=(
-                "Which linear layers: all-linear, attention, mlp, or a list of module names "
-                "such as [q_proj, v_proj]."
+                "Which linear layers: all-linear, attention, mlp, or a list of these, module names "
+                "such as q_proj, patterns such as *.0.*_proj, and re: with a regular expression "
+                "of the whole path."
             )
         ),
     ] = "all-linear"
+    exclude_targets: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        BeforeValidator(_as_names),
+        Field(description="What to leave out of targets, in the same words; e.g. [*.0.*]."),
+    ] = ()
     init: Annotated[
         Init,
         Field(

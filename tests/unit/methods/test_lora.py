@@ -105,7 +105,9 @@ def test_merged_weights_equal_the_adapter_applied() -> None:
 
 
 def test_names_that_match_nothing_are_all_refused_with_the_names_that_exist() -> None:
-    with pytest.raises(RecipeError, match="q_proj, k_proj, v_proj") as caught:
+    with pytest.raises(
+        RecipeError, match=r"2 x q_proj \[32, 32\], 2 x k_proj \[16, 32\]"
+    ) as caught:
         apply_lora(make_llama(), LoraMethod(targets=("q_proy", "nothing", "v_proj")), seed=0)
     assert [fault.found.split("'")[1] for fault in caught.value.faults] == ["q_proy", "nothing"]
 
