@@ -74,6 +74,16 @@ class LoraMethod(Part):
             )
         ),
     ] = "default"
+    adapter: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description=(
+                "The folder of a LoRA adapter to go on from: its type, rank, alpha, dropout and "
+                "targets hold."
+            ),
+        ),
+    ] = None
     b_rate_factor: Annotated[
         float,
         Field(gt=0, description="The learning rate of B as a multiple of A's; LoRA+ uses 16."),
