@@ -14,8 +14,9 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -47,14 +48,16 @@ from tunesmith.evaluation.held_out_rows import HeldOutRows, held_out_examples
 from tunesmith.evaluation.report import write_report
 from tunesmith.evaluation.result import describe_result
 from tunesmith.methods.base import AppliedMethod
+from tunesmith.methods.base_record import write_base_record
+from tunesmith.methods.going_on import check_starting_base, starting_adapter
 from tunesmith.methods.lora_method import adapters_off
 from tunesmith.methods.select import apply_method
-from tunesmith.methods.trained import describe_trained
 from tunesmith.models.facts import ModelFacts, read_facts
 from tunesmith.models.hidden_states import recompute_layers
 from tunesmith.models.load import DTYPES, choose_dtype, load_base
 from tunesmith.models.originals import Originals
 from tunesmith.models.prepare import PreparedModel, prepare_model
+from tunesmith.recipe.adapter_config import CONFIG_FILE
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.method import LoraMethod
 from tunesmith.recipe.recipe import Recipe
@@ -66,6 +69,7 @@ from tunesmith.training.memory_decision import MemoryDecision, require_machine
 from tunesmith.training.optimizer import make_optimizer
 from tunesmith.training.plan_values import plan_values
 from tunesmith.training.preference_setup import Measurable, make_objectives, units_of
+from tunesmith.training.rehearsal import rehearse_saving, room_of
 from tunesmith.training.schedule import count_warmup_steps
 
 log = logging.getLogger(__name__)
@@ -154,6 +158,8 @@ def execute(run: Run, stop: StopRequests) -> None:
 
     check_data(recipe.data, recipe.task.type, tell=tell)  # every row, before a model is fetched
     prepared = prepare_model(recipe.model.source, recipe.model.revision, on_progress=tell)
+    if starting := starting_adapter(recipe.method):
+        tell_starting(run, starting, prepared)
     facts = read_facts(prepared.folder)
     recipe = within_positions(recipe, run, facts)
     source = TokenizerSource(str(prepared.folder), tuple(recipe.model.token_overrides.items()))
@@ -180,8 +186,8 @@ def execute(run: Run, stop: StopRequests) -> None:
     shares = shares_prefix(recipe)
     scored = language_model(model, facts, share_prefix=shares, recompute=memory.recompute)
     tell_plan(run, recipe, plan, data, method, facts, dtype, memory)
-    tell(describe_trained(method, model))
     bound_memory()
+    rehearse(run, recipe, method, tokenizer, prepared, facts.parameters * DTYPES[dtype].itemsize)
     objectives = make_objectives(
         recipe.task,
         scored,
@@ -208,7 +214,8 @@ def execute(run: Run, stop: StopRequests) -> None:
         pad_id=pad_id(tokenizer),
     )
     if recipe.evaluation.before and not evaluation.has("before"):
-        with adapters_off(model):
+        # what a run goes on from is the adapter's work so far, too
+        with nullcontext() if starting else adapters_off(model):
             evaluation.measure("before", run.step)
 
     optimizer = make_optimizer(
@@ -271,6 +278,18 @@ def execute(run: Run, stop: StopRequests) -> None:
 def note(events: EventLog, message: str) -> None:
     """Tell people something."""
     events.write("note", message=message)
+
+
+def tell_starting(run: Run, folder: Path, prepared: PreparedModel) -> None:
+    """Say what the run goes on from, and whether it belongs to the base.
+
+    Raises:
+        ModelError: the adapter was trained on other weights.
+    """
+    warning = check_starting_base(folder, prepared)
+    if warning:
+        run.events.write("warning", message=warning)
+    note(run.events, f"going on from the adapter in {folder}; before: the base with it")
 
 
 def within_positions(recipe: Recipe, run: Run, facts: ModelFacts) -> Recipe:
@@ -479,8 +498,7 @@ def save_final(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
-        method.save(temporary, base=base_reference(prepared))
-        tokenizer.save_pretrained(temporary)
+        write_final(temporary, method, tokenizer, prepared)
         shutil.rmtree(run_dir.final, ignore_errors=True)
         temporary.rename(run_dir.final)
     except OSError as error:
@@ -489,6 +507,35 @@ def save_final(
     except TunesmithError:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def write_final(
+    folder: Path, method: AppliedMethod, tokenizer: Tokenizer, prepared: PreparedModel
+) -> None:
+    """Write the files of `final/`."""
+    method.save(folder, base=base_reference(prepared))
+    if (folder / CONFIG_FILE).is_file():  # an adapter, which is nothing without its base
+        write_base_record(folder, prepared)
+    tokenizer.save_pretrained(folder)
+
+
+def rehearse(
+    run: Run,
+    recipe: Recipe,
+    method: AppliedMethod,
+    tokenizer: Tokenizer,
+    prepared: PreparedModel,
+    model_bytes: int,
+) -> None:
+    """Save once before anything is trained."""
+
+    def save(folder: Path) -> None:
+        write_final(folder, method, tokenizer, prepared)
+
+    room = room_of(recipe, method, model_bytes=model_bytes)
+    warning = rehearse_saving(run.run_dir.path, method, room, save)
+    if warning:
+        run.events.write("warning", message=warning)
 
 
 def base_reference(prepared: PreparedModel) -> str:

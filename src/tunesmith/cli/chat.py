@@ -70,6 +70,7 @@ def chat(
     what: str,
     /,
     *,
+    adapter: tuple[str, ...] = (),
     message: str | None = None,
     system: str | None = None,
     max_new_tokens: Annotated[int, Parameter(validator=Number(gte=1))] = DEFAULT_MAX_NEW_TOKENS,
@@ -81,6 +82,8 @@ def chat(
     ----------
     what:
         A run's folder or its name in ./runs, a catalogue model, a hub id, or a model folder.
+    adapter:
+        A LoRA adapter to add, as FOLDER or FOLDER=WEIGHT. May be repeated: they add up.
     message:
         Ask this once, print the answer, and end.
     system:
@@ -94,7 +97,8 @@ def chat(
         fix = "write the message: --message 'Hello'"
         raise UserError(Fault(found="an empty message", where="--message", fix=fix))
     is_terminal = message is None and sys.stdin.isatty()
-    with ChatClient(_find(what)) as client:
+    added = [_weighted(text) for text in adapter]
+    with ChatClient(_find(what), adapters=added) as client:
         if is_terminal:
             output.note(f"loading {what} ...")
         ready = client.wait_until_ready()
@@ -113,6 +117,27 @@ def _find(what: str) -> str:
     named = RUNS / what
     is_run = not Path(what).exists() and (named / "resolved.json").is_file()
     return str(named) if is_run else what
+
+
+def _weighted(text: str) -> tuple[str, float]:
+    """Return the folder and its weight; a folder's own name may hold an equals sign."""
+    name, equals, number = text.rpartition("=")
+    if not equals or Path(text).is_dir():
+        return _adapter_folder(text), 1.0
+    try:
+        weight = float(number)
+    except ValueError as error:
+        fix = "write FOLDER or FOLDER=WEIGHT, e.g. --adapter runs/desk/final=0.5"
+        fault = Fault(found=f"{number!r} is no number", where=f"--adapter {text}", fix=fix)
+        raise UserError(fault) from error
+    return _adapter_folder(name), weight
+
+
+def _adapter_folder(name: str) -> str:
+    """Return the adapter's folder; a run's is its final/."""
+    found = Path(_find(name)).expanduser()
+    is_run = (found / "resolved.json").is_file()
+    return str(found / "final" if is_run else found)
 
 
 def _greet(ready: Ready, system: str | None) -> None:

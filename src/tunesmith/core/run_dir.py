@@ -226,7 +226,7 @@ def disk_error(path: Path, error: OSError) -> TunesmithError:
         fix = "check the folder's permissions and that its disk is mounted for writing"
         return RunError(Fault(found=_reason(error), where=str(path), fix=fix), code="cannot_write")
     free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
-    found = f"the disk is full: {free:,} bytes are free, writing needs more"
+    found = f"no space: the disk is full, {free:,} bytes are free, writing needs more"
     fix = "free some space and resume, or use --run-dir on another disk"
     return RunError(Fault(found=found, where=str(path), fix=fix), code="no_space")
 

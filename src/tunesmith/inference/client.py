@@ -34,13 +34,20 @@ LAST_LINES = 8
 
 
 class ChatClient:
-    """One process and one model. Not for several threads at once."""
+    """One process and one model, with adapters (folder, weight) added. Not for several threads."""
 
-    def __init__(self, what: str, *, python: str = sys.executable) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        adapters: Sequence[tuple[str, float]] = (),
+        python: str = sys.executable,
+    ) -> None:
         self._what = what
+        added = [word for name, weight in adapters for word in ("--adapter", name, str(weight))]
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         self._process = subprocess.Popen(
-            [python, "-m", "tunesmith.inference.process", what],
+            [python, "-m", "tunesmith.inference.process", what, *added],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -4,10 +4,13 @@ runs/desk                       the base model of its recipe, with what final/ h
 runs/desk/checkpoints/step-40   the same base, with what was trained up to step 40
 an adapter's folder             the base that adapter_config.json names, with the adapter
 anything else                   a model: a catalogue name, a folder, a GGUF file, a hub id
+
+Further adapters are added up on what that is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +21,12 @@ import torch
 from tunesmith.core.errors import Fault, ModelError
 from tunesmith.core.run_dir import RunDir, read_json
 from tunesmith.data.tokenizer import Tokenizer, load_tokenizer
-from tunesmith.methods.adapter_files import CONFIG_FILE, read_adapter
-from tunesmith.methods.attach import load_adapter
+from tunesmith.methods.attach import Weighted, load_adapter, load_adapters
 from tunesmith.methods.select import apply_method
 from tunesmith.models.load import load_base
 from tunesmith.models.originals import Originals
 from tunesmith.models.prepare import prepare_model
+from tunesmith.recipe.adapter_config import CONFIG_FILE, base_of
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.model import ModelPart
 from tunesmith.recipe.recipe import Recipe
@@ -48,31 +51,44 @@ class Loaded:
     system_role: Literal["keep", "fold", "drop"] = "keep"
 
 
-def load(what: str) -> Loaded:
-    """Load what `what` names; a ModelError says what is wrong with it."""
+def load(what: str, adapters: Sequence[Weighted] = ()) -> Loaded:
+    """Load what `what` names, with the sum of `adapters` on it.
+
+    Raises:
+        ModelError: it cannot be loaded, or the adapters do not fit it.
+    """
     path = Path(what).expanduser().absolute()
     if (path / "resolved.json").is_file():
-        return _load_run(what, RunDir(path))
+        return _load_run(what, RunDir(path), adapters)
     if path.name == "final" and (path.parent / "resolved.json").is_file():
-        return _load_run(what, RunDir(path.parent))
+        return _load_run(what, RunDir(path.parent), adapters)
     if (path / CHECKPOINT_WEIGHTS).is_file():
+        if adapters:
+            raise ModelError(_no_stack(path))
         return _load_checkpoint(what, path)
     if (path / CONFIG_FILE).is_file():
-        return _load_adapter(what, path)
-    return _load_model(what, ModelPart(source=what))
+        return _load_adapter(what, path, adapters)
+    return _with(_load_model(what, ModelPart(source=what)), adapters)
 
 
-def _load_run(what: str, run_dir: RunDir) -> Loaded:
+def _with(loaded: Loaded, adapters: Sequence[Weighted]) -> Loaded:
+    """Put adapters onto a model; one alone may be of any kind."""
+    if len(adapters) == 1 and adapters[0].weight == 1.0:
+        load_adapter(loaded.model, adapters[0].folder)
+    elif adapters:
+        load_adapters(loaded.model, adapters)
+    return loaded
+
+
+def _load_run(what: str, run_dir: RunDir, adapters: Sequence[Weighted]) -> Loaded:
     recipe = recipe_from_resolved(run_dir.resolved_json)
     final = run_dir.final
     if (final / CONFIG_FILE).is_file():
-        loaded = _load_base(what, recipe)
-        load_adapter(loaded.model, final)
-        return loaded
+        return _with(_load_base(what, recipe), [Weighted(final), *adapters])
     if (final / "config.json").is_file():
         whole = {"source": str(final), "revision": None, "base": None}
         part = recipe.model.model_copy(update=whole)
-        return _of_recipe(_load_model(what, part), recipe)
+        return _with(_of_recipe(_load_model(what, part), recipe), adapters)
     raise ModelError(_not_finished(run_dir), code="run_not_finished")
 
 
@@ -90,10 +106,9 @@ def _load_checkpoint(what: str, path: Path) -> Loaded:
     return loaded
 
 
-def _load_adapter(what: str, path: Path) -> Loaded:
-    config, _ = read_adapter(path)
-    loaded = _load_model(what, ModelPart(source=config.base))
-    load_adapter(loaded.model, path)
+def _load_adapter(what: str, path: Path, adapters: Sequence[Weighted]) -> Loaded:
+    loaded = _load_model(what, ModelPart(source=base_of(path)))
+    _with(loaded, [Weighted(path), *adapters])
     if (path / "tokenizer.json").is_file():  # it may have special tokens of its own
         return replace(loaded, tokenizer=load_tokenizer(path))
     return loaded
@@ -127,6 +142,11 @@ def _of_recipe(loaded: Loaded, recipe: Recipe) -> Loaded:
         system=recipe.data.system,
         system_role=recipe.data.system_role,
     )
+
+
+def _no_stack(path: Path) -> Fault:
+    fix = "name the run, whose final adapter can be added to others"
+    return Fault(found="a checkpoint with further adapters", where=str(path), fix=fix)
 
 
 def _not_finished(run_dir: RunDir) -> Fault:

@@ -1,5 +1,7 @@
 """The process that runs a model for a chat: `python -m tunesmith.inference.process WHAT`.
 
+With `--adapter FOLDER WEIGHT`, which may be repeated, adapters are added to it.
+
 Reads requests from standard input and answers on standard output as `protocol` says; ends when the
 input ends. SIGINT stops the answer that is being given, and nothing else.
 """
@@ -13,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import IO, Any, cast
 
@@ -32,6 +35,7 @@ from tunesmith.inference.protocol import (
     to_line,
 )
 from tunesmith.inference.torch_engine import TorchEngine
+from tunesmith.methods.attach import Weighted
 
 
 class StopFlag:
@@ -50,13 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Load the model and answer until the input ends."""
     parser = argparse.ArgumentParser(prog="python -m tunesmith.inference.process")
     parser.add_argument("what", help="a run, a checkpoint, an adapter, or a model")
-    what = parser.parse_args(arguments).what
+    parser.add_argument("--adapter", action="append", default=[], nargs=2)
+    chosen = parser.parse_args(arguments)
+    adapters = [Weighted(Path(folder), float(weight)) for folder, weight in chosen.adapter]
     set_up_logging()
     stop = StopFlag()
     signal.signal(signal.SIGINT, stop.set)
     with _own_standard_output() as replies:
         try:
-            loaded = load(what)
+            loaded = load(chosen.what, adapters)
             engine = TorchEngine(loaded.model, loaded.tokenizer)
         except TunesmithError as error:
             replies.write(to_line(error))

@@ -2,59 +2,91 @@
 
 adapter_config.json            what the adapter is: rank, alpha, targets, the base model
 adapter_model.safetensors      base_model.model.<path>.lora_A.weight, ...lora_B.weight, fp32
+
+Shapes: O outputs, I inputs, R rank.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from tunesmith.core.errors import Fault, ModelError
-from tunesmith.core.run_dir import disk_error, read_json, write_json
+from tunesmith.core.run_dir import disk_error, write_json
+from tunesmith.recipe.adapter_config import (
+    CONFIG_FILE,
+    AdapterConfig,
+    AdapterType,
+    read_adapter_config,
+)
 
-CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 PEFT_PREFIX = "base_model.model."
 MAX_NAMES_IN_MESSAGE = 5
-# Settings of PEFT that change what an adapter computes and that LoraLinear does not have; an
-# adapter that uses one is refused. `None`, `False` and empty mean "not used".
-UNKNOWN_EFFECTS = (
-    "alpha_pattern",
-    "layer_replication",
-    "lora_bias",
-    "modules_to_save",
-    "rank_pattern",
-    "trainable_token_indices",
-)
+FACTOR_A, FACTOR_B = ".lora_A.weight", ".lora_B.weight"
+MAGNITUDE = ".lora_magnitude_vector"
 
 
-AdapterType = Literal["lora", "rslora", "dora"]
+@dataclass(frozen=True, eq=False)
+class Update:
+    """What an adapter does to one matrix: W + scale B A, whose rows DoRA gives `magnitude_O`."""
+
+    a_RI: Tensor
+    b_OR: Tensor
+    scale: float
+    magnitude_O: Tensor | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class AdapterConfig:
-    """What a LoRA adapter is, beside its tensors."""
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """An adapter as its files hold it; `updates` by the path of the module that each changes.
 
-    base: str
-    type: AdapterType = "lora"
-    rank: int
-    alpha: float
-    dropout: float
+    `copies` are weights of the base by name: PEFT adds embeddings where the head is a target.
+    """
+
+    folder: Path
+    config: AdapterConfig
+    updates: Mapping[str, Update]
+    copies: Mapping[str, Tensor]
+
+    def require_copies(self, weight_of: Callable[[str], Tensor | None]) -> None:
+        """See to it that what the file holds of the base is what the base has.
+
+        Raises:
+            ModelError: it differs: the weights were trained, too.
+        """
+        for name, copy in self.copies.items():
+            own = weight_of(name.replace(".base_layer.", "."))
+            if own is None or not _is_same(own, copy):
+                found = f"the adapter brings a weight of its own that the base has not: {name}"
+                fix = "use an adapter whose embeddings and head are the base's"
+                fault = Fault(found=found, where=str(self.folder), fix=fix)
+                raise ModelError(fault, code="adapter_unsupported")
 
 
-def write_adapter(folder: Path, config: AdapterConfig, tensors: Mapping[str, Tensor]) -> None:
+def write_adapter(
+    folder: Path,
+    updates: Mapping[str, Update],
+    *,
+    base: str,
+    type: AdapterType,
+    alphas: Mapping[str, float],
+    dropout: float,
+) -> None:
     """Write both files; the weights are read back and compared with what was trained.
 
     Raises:
         RunError: the disk is full or cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    held = {PEFT_PREFIX + name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    held = {PEFT_PREFIX + name: value for name, value in _named(updates).items()}
     weights = folder / WEIGHTS_FILE
     try:
         safetensors.torch.save_file(held, weights, metadata={"format": "pt"})
@@ -63,7 +95,9 @@ def write_adapter(folder: Path, config: AdapterConfig, tensors: Mapping[str, Ten
     written = safetensors.torch.load_file(weights)
     assert written.keys() == held.keys(), "the file holds other names than were trained"
     assert all(written[name].equal(held[name]) for name in held), "the file differs"
-    write_json(folder / CONFIG_FILE, _peft_config(config, list(tensors)))
+    ranks = {path: update.a_RI.shape[0] for path, update in updates.items()}
+    values = {"base_model_name_or_path": base, "lora_dropout": dropout}
+    write_json(folder / CONFIG_FILE, {**_peft_config(ranks, alphas, type), **values})
 
 
 def as_os_error(error: Exception) -> OSError:
@@ -74,88 +108,133 @@ def as_os_error(error: Exception) -> OSError:
     return OSError(int(number) if number.isdigit() else 5, str(error))
 
 
-def _peft_config(config: AdapterConfig, names: list[str]) -> dict[str, Any]:
-    paths = [name.removesuffix(".lora_A.weight") for name in names if ".lora_A." in name]
+def _named(updates: Mapping[str, Update]) -> dict[str, Tensor]:
+    named: dict[str, Tensor] = {}
+    for path, update in updates.items():
+        named[path + FACTOR_A], named[path + FACTOR_B] = update.a_RI, update.b_OR
+        if update.magnitude_O is not None:
+            named[path + MAGNITUDE] = update.magnitude_O
+    return {name: tensor.detach().contiguous() for name, tensor in named.items()}
+
+
+def _peft_config(
+    ranks: Mapping[str, int], alphas: Mapping[str, float], type: AdapterType
+) -> dict[str, Any]:
+    """The commonest rank and alpha, and patterns for the modules that have others."""
+    ((rank, _),) = Counter(ranks.values()).most_common(1)
+    ((alpha, _),) = Counter(alphas.values()).most_common(1)
     return {
-        "base_model_name_or_path": config.base,
+        "alpha_pattern": {path: value for path, value in alphas.items() if value != alpha},
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
         "init_lora_weights": True,
-        "lora_alpha": config.alpha,
-        "lora_dropout": config.dropout,
+        "lora_alpha": alpha,
         "modules_to_save": None,
         "peft_type": "LORA",
-        "r": config.rank,
+        "r": rank,
+        "rank_pattern": {path: value for path, value in ranks.items() if value != rank},
         # whole paths: a short name would also match layers that were not trained
-        "target_modules": sorted(paths),
+        "target_modules": sorted(ranks),
         "task_type": "CAUSAL_LM",
-        "use_dora": config.type == "dora",
-        "use_rslora": config.type == "rslora",
+        "use_dora": type == "dora",
+        "use_rslora": type == "rslora",
     }
 
 
-def read_adapter(folder: Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
-    """Read an adapter that Tunesmith or PEFT wrote; names come without PEFT's prefix.
+def read_adapter(folder: Path) -> Adapter:
+    """Read an adapter that Tunesmith or PEFT wrote.
 
     Raises:
-        ModelError: the folder holds no adapter, or one of a kind that is not known here.
+        ModelError: the folder holds no adapter, one of a kind that is not known here, or one whose
+            tensors and settings contradict each other.
     """
-    values = _read_config(folder)
+    config = read_adapter_config(folder)
+    held = _read_tensors(folder)
+    paths = dict.fromkeys(
+        name.removesuffix(end)
+        for name in held
+        for end in (FACTOR_A, FACTOR_B)
+        if name.endswith(end)
+    )
+    faults: list[Fault] = []
+    updates: dict[str, Update] = {}
+    for path in paths:
+        a, b = held.pop(path + FACTOR_A, None), held.pop(path + FACTOR_B, None)
+        # `.weight` where the file is of an older version of PEFT
+        magnitude = held.pop(path + MAGNITUDE, held.pop(path + MAGNITUDE + ".weight", None))
+        fault = _fault_of(path, a, b, magnitude, config)
+        if fault or a is None or b is None:
+            faults.append(Fault(found=str(fault), where=str(folder), fix=_COPY_AGAIN))
+        else:
+            updates[path] = Update(a, b, config.scale_of(path), magnitude)
+    copies = {name: held.pop(name) for name in [*held] if _is_whole_weight(name)}
+    if held or faults or not updates:
+        raise ModelError([*faults, *_left_over(held, len(updates), folder)], code="adapter_damaged")
+    return Adapter(folder, config, updates, copies)
+
+
+_COPY_AGAIN = "copy the adapter again from where it was trained"
+
+
+def _read_tensors(folder: Path) -> dict[str, Tensor]:
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise ModelError(_no_weights(folder))
     try:
         held = safetensors.torch.load_file(weights)
     except (OSError, safetensors.SafetensorError) as error:
-        fix = "copy the adapter again from where it was trained"
-        raise ModelError(
-            Fault(found=f"unreadable: {error}", where=str(weights), fix=fix)
-        ) from error
-    config = AdapterConfig(
-        base=str(values.get("base_model_name_or_path") or ""),
-        type=_type_of(values),
-        rank=int(values["r"]),
-        alpha=float(values["lora_alpha"]),
-        dropout=float(values.get("lora_dropout") or 0.0),
-    )
-    return config, {name.removeprefix(PEFT_PREFIX): tensor for name, tensor in held.items()}
+        fault = Fault(found=f"unreadable: {error}", where=str(weights), fix=_COPY_AGAIN)
+        raise ModelError(fault) from error
+    wrong = [name for name, tensor in held.items() if not bool(torch.isfinite(tensor).all())]
+    if wrong:
+        found = f"values that are not finite (NaN or infinite) in {len(wrong)} tensors: {wrong[0]}"
+        fix = "train it again: a run that diverges leaves such values"
+        raise ModelError(Fault(found=found, where=str(weights), fix=fix), code="not_finite")
+    return {
+        # copied: where a file's tensors begin decides which kernels multiply them
+        name.removeprefix(PEFT_PREFIX): tensor.to(torch.float32, copy=True)
+        for name, tensor in held.items()
+    }
 
 
-def _type_of(values: Mapping[str, Any]) -> AdapterType:
-    if values.get("use_dora"):
-        return "dora"
-    return "rslora" if values.get("use_rslora") else "lora"
+def _is_whole_weight(name: str) -> bool:
+    return name.endswith(".weight") and "lora_" not in name
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    file = folder / CONFIG_FILE
-    if not file.is_file():
-        raise ModelError(_no_config(folder))
-    values = cast(dict[str, Any], read_json(file))
-    kind = values.get("peft_type")
-    unknown = [key for key in UNKNOWN_EFFECTS if values.get(key)]
-    if values.get("use_dora") and values.get("use_rslora"):
-        unknown += ["use_dora with use_rslora"]
-    if kind == "LORA" and not unknown and values.get("bias", "none") == "none":
-        return values
-    found = f"an adapter of the type {kind}" if kind != "LORA" else f"LoRA with {unknown or 'bias'}"
-    fix = "use an adapter of plain LoRA layers"
-    raise ModelError(Fault(found=found, where=str(file), fix=fix), code="adapter_unsupported")
+def _is_same(own: Tensor, copy: Tensor) -> bool:
+    return own.shape == copy.shape and own.float().equal(copy.to(own.dtype).float())
+
+
+def _fault_of(
+    path: str, a: Tensor | None, b: Tensor | None, magnitude: Tensor | None, config: AdapterConfig
+) -> str | None:
+    if a is None or b is None:
+        return f"{path} has no factor lora_{'A' if a is None else 'B'}"
+    rank = config.rank_of(path)
+    if a.shape[0] != rank or b.shape[1] != rank:
+        return f"{path} has factors of rank {a.shape[0]} and {b.shape[1]}; its settings say {rank}"
+    if (magnitude is not None) != config.is_dora:
+        has = "a length" if magnitude is not None else "no length"
+        return f"{path} has {has}, and use_dora is {config.is_dora}"
+    if not config.aims_at(path):
+        return f"{path} has factors, and target_modules do not name it"
+    return None
+
+
+def _left_over(held: Mapping[str, Tensor], num_updates: int, folder: Path) -> list[Fault]:
+    if not held and num_updates:
+        return []
+    named = ", ".join(sorted(held)[:MAX_NAMES_IN_MESSAGE])
+    found = f"{len(held)} tensors that are no pair of factors: {named}" if held else "no factors"
+    return [Fault(found=found, where=str(folder / WEIGHTS_FILE), fix=_COPY_AGAIN)]
 
 
 def _no_weights(folder: Path) -> Fault:
     older = folder / "adapter_model.bin"
     found = f"no {WEIGHTS_FILE}"
-    fix = "copy the adapter again from where it was trained"
+    fix = _COPY_AGAIN
     if older.is_file():
         found = "unsupported weight file adapter_model.bin"
         fix = "load it with PEFT and save it with save_pretrained, which writes safetensors"
-    return Fault(found=found, where=str(folder), fix=fix)
-
-
-def _no_config(folder: Path) -> Fault:
-    inner = sorted(file.parent.name for file in folder.glob(f"*/{CONFIG_FILE}"))
-    found = "no adapter here" + (f"; found {inner[-1]}" if inner else "")
-    fix = f"name {folder / inner[-1]}" if inner else "name the folder with adapter_config.json"
     return Fault(found=found, where=str(folder), fix=fix)

@@ -12,7 +12,7 @@ from typing import assert_never
 import torch
 from torch import Tensor, nn
 
-from tunesmith.methods.adapter_files import AdapterConfig, write_adapter
+from tunesmith.methods.adapter_files import Update, write_adapter
 from tunesmith.methods.dora import DoraLinear
 from tunesmith.methods.lora import LoraLinear, factors_of
 from tunesmith.methods.start import Factors, default_start, principal_start
@@ -55,22 +55,24 @@ class AppliedLora:
 
         A start that is subtracted makes it one of twice the rank, whose alpha keeps the scale.
         """
-        doubled = self.part.init == "pissa"
-        rank = 2 * self.part.rank if doubled else self.part.rank
-        divisor = math.sqrt(rank) if self.part.type == "rslora" else rank
-        config = AdapterConfig(
-            base=base,
-            type=self.part.type,
-            rank=rank,
-            alpha=self.part.scale * divisor if doubled else self.part.alpha,
-            dropout=self.part.dropout,
-        )
-        tensors: dict[str, Tensor] = dict(self.trainable)
-        if doubled:
-            for path, layer in self.layers.items():
-                a, b = factors_of(layer)
-                tensors |= {f"{path}.lora_A.weight": a, f"{path}.lora_B.weight": b}
-        write_adapter(folder, config, tensors)
+        updates = {path: update_of(layer) for path, layer in self.layers.items()}
+        alphas = {path: self._alpha(update) for path, update in updates.items()}
+        kind, dropout = self.part.type, self.part.dropout
+        write_adapter(folder, updates, base=base, type=kind, alphas=alphas, dropout=dropout)
+
+    def _alpha(self, update: Update) -> float:
+        """The recipe's own where it is what makes the scale, and no rounding beside it."""
+        rank = update.a_RI.shape[0]
+        if (rank, update.scale) == (self.part.rank, self.part.scale):
+            return self.part.alpha
+        return update.scale * (math.sqrt(rank) if self.part.type == "rslora" else rank)
+
+
+def update_of(layer: AdapterLayer) -> Update:
+    """What a layer does to the matrix of its base."""
+    a, b = factors_of(layer)
+    magnitude = layer.magnitude if isinstance(layer, DoraLinear) else None
+    return Update(a, b, layer.scale, magnitude)
 
 
 def apply_lora(
@@ -89,7 +91,7 @@ def apply_lora(
     kind = DoraLinear if part.type == "dora" else LoraLinear
     generator = torch.Generator().manual_seed(seed)
     layers: dict[str, AdapterLayer] = {}
-    for path, linear in find_targets(model, part.targets, part.exclude_targets).items():
+    for path, linear in find_targets(model, part.targets).items():
         start = _start(path, linear, part, generator, original)
         layer = kind(linear, start, scale=part.scale, dropout=part.dropout)
         replace_module(model, path, layer)

@@ -6,6 +6,7 @@ from typing import assert_never
 
 from torch import nn
 
+from tunesmith.methods.attach import continue_adapter
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.methods.full import apply_full
 from tunesmith.methods.lora_method import OriginalWeight, apply_lora
@@ -25,8 +26,11 @@ def apply_method(
 
     Raises:
         RecipeError: the method does not fit the model.
+        ModelError: the adapter to go on from does not fit the model.
     """
     match part:
+        case LoraMethod(adapter=str()):
+            return continue_adapter(model, part)
         case LoraMethod():
             return apply_lora(model, part, seed=seed, original=original)
         case FullMethod():

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from tunesmith.core.errors import Fault, RecipeError
 from tunesmith.core.run_dir import read_json
 from tunesmith.recipe.consistency import contradictions
+from tunesmith.recipe.continued import expand_adapter
 from tunesmith.recipe.data import SAMPLE_PREFIX
 from tunesmith.recipe.faults import to_faults
 from tunesmith.recipe.recipe import Recipe, default_learning_rate, expand_shorthand
@@ -27,7 +28,7 @@ from tunesmith.recipe.unknown_keys import PARTS, advise_on_key, keys_of
 from tunesmith.recipe.words import expand_words
 from tunesmith.recipe.yaml_text import KeyPath, dotted, parse_value, parse_yaml
 
-Origin = Literal["default", "file", "flag"]
+Origin = Literal["default", "file", "flag", "adapter"]
 Values = dict[str, Any]
 
 FOREIGN_PREFIX = "x_"
@@ -56,6 +57,7 @@ class _Draft:
     lines: dict[KeyPath, int] = field(default_factory=dict[KeyPath, int])
     flags: dict[KeyPath, str] = field(default_factory=dict[KeyPath, str])
     blank: set[KeyPath] = field(default_factory=set[KeyPath])
+    from_adapter: list[KeyPath] = field(default_factory=list[KeyPath])
     faults: list[Fault] = field(default_factory=list[Fault])
     notes: list[str] = field(default_factory=list[str])
 
@@ -79,6 +81,7 @@ def load_recipe(
     for override in overrides:
         _apply_override(draft, override)
     _write_out_words(draft)
+    _write_out_adapter(draft)
     recipe = _check(draft)
     return LoadedRecipe(recipe, _origins(recipe, draft), draft.text, tuple(draft.notes))
 
@@ -138,6 +141,14 @@ def _write_out_words(draft: _Draft) -> None:
     for path in placed:
         if source is not None:
             draft.flags[path] = draft.flags[source]
+
+
+def _write_out_adapter(draft: _Draft) -> None:
+    """What a recipe goes on from says most of its method."""
+    base = Path.cwd() if _from_flag(draft, ("method", "adapter")) else draft.base
+    faults, placed = expand_adapter(draft.values, base)
+    draft.faults += faults
+    draft.from_adapter += placed
 
 
 def _set_aside_foreign_keys(draft: _Draft) -> None:
@@ -248,6 +259,8 @@ def _origins(recipe: Recipe, draft: _Draft) -> dict[str, Origin]:
     for path in _leaves(recipe.model_dump(mode="json"), ()):
         if not _has(draft.values, path):
             origins[dotted(path)] = "default"
+        elif path in draft.from_adapter:
+            origins[dotted(path)] = "adapter"
         elif _from_flag(draft, path):
             origins[dotted(path)] = "flag"
         else:

@@ -20,13 +20,6 @@ def _as_targets(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _as_names(value: object) -> object:
-    """One name becomes a list of one; lists become tuples."""
-    if isinstance(value, str):
-        return (value,)
-    return tuple(value) if isinstance(value, list) else value
-
-
 class LoraMethod(Part):
     """Low-rank adapters beside frozen linear layers."""
 
@@ -54,17 +47,11 @@ class LoraMethod(Part):
         BeforeValidator(_as_targets),
         Field(
             description=(
-                "Which linear layers: all-linear, attention, mlp, or a list of these, module names "
-                "such as q_proj, patterns such as *.0.*_proj, and re: with a regular expression "
-                "of the whole path."
+                "Which linear layers: all-linear, attention, mlp, or a list of module names "
+                "such as [q_proj, v_proj]."
             )
         ),
     ] = "all-linear"
-    exclude_targets: Annotated[
-        tuple[Annotated[str, Field(min_length=1)], ...],
-        BeforeValidator(_as_names),
-        Field(description="What to leave out of targets, in the same words; e.g. [*.0.*]."),
-    ] = ()
     init: Annotated[
         Init,
         Field(
@@ -74,6 +61,16 @@ class LoraMethod(Part):
             )
         ),
     ] = "default"
+    adapter: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description=(
+                "The folder of a LoRA adapter to go on from: its type, rank, alpha, dropout and "
+                "targets hold."
+            ),
+        ),
+    ] = None
     b_rate_factor: Annotated[
         float,
         Field(gt=0, description="The learning rate of B as a multiple of A's; LoRA+ uses 16."),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from tunesmith.data.pack import StepPlan
 from tunesmith.methods.base import AppliedMethod, count_trainable
-from tunesmith.methods.trained import trained_kinds
 from tunesmith.models.facts import ModelFacts
 from tunesmith.recipe.training import TrainingPart
 from tunesmith.training.memory_decision import MemoryDecision
@@ -33,7 +31,6 @@ def plan_values(
         "tokens": sum(lengths[row] for step in plan for row in step.rows),
         "trainable_parameters": trainable,
         "trainable_dtype": "fp32",
-        "trained": [asdict(kind) for kind in trained_kinds(method)],
         "total_parameters": facts.parameters,
         "dtype": dtype,
         **decay_of(method.trainable, part),

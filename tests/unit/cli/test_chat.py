@@ -1,5 +1,5 @@
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,9 +16,11 @@ class FakeClient:
     task = "chat"
     asked: list[dict[str, Any]]
     what: str
+    adapters: Sequence[tuple[str, float]]
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, *, adapters: Sequence[tuple[str, float]] = ()) -> None:
         type(self).what = what
+        type(self).adapters = adapters
         type(self).asked = []
 
     def __enter__(self) -> Self:
@@ -134,3 +136,24 @@ def test_a_run_is_found_by_its_name(
 def test_an_empty_message_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["chat", "tiny", "--message", " "]) == 2
     assert "an empty message" in capsys.readouterr().err
+
+
+def test_adapters_are_added_by_folder_run_and_weight(
+    client: type[FakeClient], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "desk").mkdir(parents=True)
+    (tmp_path / "runs" / "desk" / "resolved.json").write_text("{}")
+    (tmp_path / "odd=1").mkdir()
+    words = ["--adapter", "one", "--adapter", "desk=0.5", "--adapter", "odd=1"]
+    assert main(["chat", "base", *words, "--message", "x"]) == 0
+    final = str(Path("runs") / "desk" / "final")
+    assert client.adapters == [("one", 1.0), (final, 0.5), ("odd=1", 1.0)]
+
+
+def test_a_weight_that_is_no_number_is_refused(
+    client: type[FakeClient], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert client is not None
+    assert main(["chat", "base", "--adapter", "one=half", "--message", "x"]) == 2
+    assert "'half' is no number" in capsys.readouterr().err

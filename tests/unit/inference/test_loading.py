@@ -11,9 +11,12 @@ from tests.fakes.tiny_llama import make_llama, randomize_adapters
 from tunesmith.core.errors import ModelError
 from tunesmith.core.run_dir import RunDir, write_json
 from tunesmith.inference.loading import load
+from tunesmith.methods.attach import Weighted, load_adapters
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.methods.select import apply_method
+from tunesmith.models.load import load_base
 from tunesmith.recipe.load import load_recipe, resolved
+from tunesmith.recipe.model import ModelPart
 from tunesmith.training.checkpoint import Progress, save_checkpoint
 
 TOKENS = torch.tensor([[5, 6, 7, 8]])
@@ -89,6 +92,24 @@ def test_an_adapters_folder_names_its_base(tmp_path: Path, base: Path) -> None:
     loaded = load(str(tmp_path / "adapter"))
     assert torch.allclose(logits(loaded.model).float(), logits(model), atol=0.1)
     assert loaded.base == str(base)
+
+
+def test_adapters_add_up_on_a_model_and_on_a_run(tmp_path: Path, base: Path) -> None:
+    run_dir = make_run(tmp_path / "run", base, "lora")
+    _, applied = trained(base, "lora")
+    applied.save(make_tokenizer(run_dir.final), base=str(base))
+    stack = [Weighted(run_dir.final, 0.5), Weighted(run_dir.final, 1.5)]
+    wanted = load_base(base, ModelPart(source=str(base), dtype="fp32"))
+    added = load_adapters(wanted, stack)
+    assert {layer.lora_A.shape[0] for layer in added.layers.values()} == {32}
+    on_run = load(str(run_dir.path), [Weighted(run_dir.final)])  # twice its own
+    assert torch.allclose(logits(on_run.model), logits(wanted), atol=1e-5)
+
+
+def test_a_base_may_be_named_from_the_adapters_own_folder(tmp_path: Path, base: Path) -> None:
+    _, applied = trained(base, "lora")
+    applied.save(tmp_path / "adapter", base="../base")
+    assert load(str(tmp_path / "adapter")).base == str(base)
 
 
 def test_a_model_folder_is_a_model(base: Path) -> None:

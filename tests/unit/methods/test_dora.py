@@ -13,8 +13,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from tests.fakes.tiny_llama import VOCABULARY, make_llama, randomize_adapters
-from tunesmith.core.errors import ModelError
-from tunesmith.methods.adapter_files import CONFIG_FILE
 from tunesmith.methods.attach import load_adapter
 from tunesmith.methods.base import count_trainable
 from tunesmith.methods.dora import DoraLinear
@@ -22,6 +20,7 @@ from tunesmith.methods.lora_method import AppliedLora, adapters_off, apply_lora
 from tunesmith.methods.start import default_start
 from tunesmith.methods.targets import find_targets
 from tunesmith.models.linear import bias_of, weight_of
+from tunesmith.recipe.adapter_config import CONFIG_FILE
 from tunesmith.recipe.method import LoraMethod
 
 TOKENS = torch.arange(24).view(2, 12) % VOCABULARY
@@ -100,13 +99,6 @@ def test_what_peft_saved_is_loaded_with_equal_logits(tmp_path: Path, type: str) 
     model = make_llama()
     load_adapter(model, tmp_path)
     torch.testing.assert_close(logits_of(model), logits_of(theirs), atol=1e-5, rtol=1e-5)
-
-
-def test_both_at_once_are_refused(tmp_path: Path) -> None:
-    config = peft.LoraConfig(r=4, target_modules=["q_proj"], use_dora=True, use_rslora=True)
-    peft.get_peft_model(make_llama(), config).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="use_dora with use_rslora"):
-        load_adapter(make_llama(), tmp_path)
 
 
 def test_the_trainable_count_is_the_closed_form() -> None:

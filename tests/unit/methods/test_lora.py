@@ -13,11 +13,12 @@ import torch
 
 from tests.fakes.tiny_llama import VOCABULARY, make_llama, randomize_adapters
 from tunesmith.core.errors import ModelError, RecipeError
-from tunesmith.methods.adapter_files import CONFIG_FILE, WEIGHTS_FILE
+from tunesmith.methods.adapter_files import WEIGHTS_FILE
 from tunesmith.methods.attach import load_adapter
 from tunesmith.methods.base import count_trainable
 from tunesmith.methods.lora_method import AppliedLora, adapters_off, apply_lora
 from tunesmith.methods.targets import find_targets
+from tunesmith.recipe.adapter_config import CONFIG_FILE
 from tunesmith.recipe.method import LoraMethod
 
 TOKENS = torch.arange(24).view(2, 12) % VOCABULARY
@@ -105,9 +106,7 @@ def test_merged_weights_equal_the_adapter_applied() -> None:
 
 
 def test_names_that_match_nothing_are_all_refused_with_the_names_that_exist() -> None:
-    with pytest.raises(
-        RecipeError, match=r"2 x q_proj \[32, 32\], 2 x k_proj \[16, 32\]"
-    ) as caught:
+    with pytest.raises(RecipeError, match="q_proj, k_proj, v_proj") as caught:
         apply_lora(make_llama(), LoraMethod(targets=("q_proy", "nothing", "v_proj")), seed=0)
     assert [fault.found.split("'")[1] for fault in caught.value.faults] == ["q_proy", "nothing"]
 
@@ -130,13 +129,6 @@ def test_an_adapter_with_wrong_or_missing_names_is_refused_with_the_names(tmp_pa
     held.pop(min(held))
     safetensors.torch.save_file(held, tmp_path / WEIGHTS_FILE)
     with pytest.raises(ModelError, match="lora_A"):
-        load_adapter(make_llama(), tmp_path)
-
-
-def test_an_adapter_kind_that_is_not_known_is_refused(tmp_path: Path) -> None:
-    config = peft.LoraConfig(r=4, target_modules=["q_proj"], rank_pattern={"q_proj": 2})
-    peft.get_peft_model(make_llama(), config).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="rank_pattern"):
         load_adapter(make_llama(), tmp_path)
 
 

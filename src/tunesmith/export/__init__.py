@@ -1,0 +1,1 @@
+"""Takes what was trained to where it is used."""

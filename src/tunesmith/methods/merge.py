@@ -1,0 +1,233 @@
+"""Writes a base model's weight files again with an adapter worked in, one tensor at a time.
+
+    lora, rslora   W + scale B A
+    dora           m (W + scale B A) / |W + scale B A|        each row by itself
+
+W comes from the base's own files, never from what a run had rounded to fewer bits; the product and
+the sum are made in fp32 and rounded once. Each merged matrix is held beside what the adapter's own
+layer computes for a few random inputs, to fp32's exactness. Memory: the largest tensor, some times.
+
+Shapes: O outputs, I inputs, N probes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from tunesmith.core.errors import Fault, ModelError, RunError
+from tunesmith.methods.adapter_files import Adapter, Update
+from tunesmith.methods.attach import attached_layer, require_fit
+from tunesmith.models.folder import StoredTensor, stored_tensors, weight_files
+from tunesmith.models.linear import is_transposed
+from tunesmith.models.shards import TORCH_DTYPES, WrittenFile, bytes_of, write_shard
+from tunesmith.models.skeleton import model_skeleton
+
+MergeDtype = Literal["bf16", "fp32", "original"]
+STORED_DTYPES: Mapping[str, str] = {"bf16": "BF16", "fp32": "F32"}
+FLOATING = ("F64", "F32", "F16", "BF16")
+PROBES = 8
+PROBE_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A tensor of the result: what it is called, what it is made of, what is done to it."""
+
+    stored: StoredTensor
+    source: str
+    update: Update | None = None
+    transposed: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class MergePlan:
+    """The files of the result, each with its base's file and its tensors in order.
+
+    `unties_head`: the base's head is its token embedding, and the result's is not.
+    """
+
+    shards: Mapping[Path, Sequence[Piece]]
+    unties_head: bool
+
+    @property
+    def bytes(self) -> int:
+        """How much room the result takes."""
+        return sum(bytes_of(piece.stored) for pieces in self.shards.values() for piece in pieces)
+
+    @property
+    def merged(self) -> list[str]:
+        """The names of the tensors that the adapter changes."""
+        return [p.stored.name for pieces in self.shards.values() for p in pieces if p.update]
+
+
+def plan_merge(base: Path, adapter: Adapter, dtype: MergeDtype) -> MergePlan:
+    """Find the place of each update in the base's files.
+
+    Raises:
+        ModelError: the adapter does not fit the base, or the base keeps its weights in a way that
+            cannot be merged into.
+    """
+    model = model_skeleton(base)
+    require_fit(model, adapter)
+    files = {file: stored_tensors(file) for file in weight_files(base)}
+    names = {tensor.name for tensors in files.values() for tensor in tensors}
+    _require_known_dtypes(files)
+    head = _tied_head(model)
+    places = {
+        _file_name(model, path, names, base): path for path in adapter.updates if path != head
+    }
+    shards: dict[Path, list[Piece]] = {}
+    for file, tensors in files.items():
+        shards[file] = []
+        for tensor in tensors:
+            path = places.get(tensor.name)
+            update = adapter.updates[path] if path is not None else None
+            transposed = path is not None and is_transposed(model.get_submodule(path))
+            shards[file].append(Piece(_as(tensor, dtype), tensor.name, update, transposed))
+    unties_head = head is not None and head in adapter.updates
+    if head is not None and unties_head:
+        _untie(shards, model, head, adapter.updates[head], names, base)
+    return MergePlan(shards, unties_head=unties_head)
+
+
+def write_merged(plan: MergePlan, folder: Path) -> list[WrittenFile]:
+    """Write the result's weight files, under the names of the base's.
+
+    Raises:
+        OSError: the disk is full or fails.
+        ModelError: a weight is not finite.
+        RunError: a merged matrix does not compute what the adapter's layer does.
+    """
+    return [
+        write_shard(folder / file.name, [piece.stored for piece in pieces], _values(file, pieces))
+        for file, pieces in plan.shards.items()
+    ]
+
+
+def merged_weight(weight_OI: Tensor, update: Update) -> Tensor:
+    """The matrix with the update worked in, in fp32."""
+    whole_OI = torch.addmm(weight_OI.float(), update.b_OR, update.a_RI, alpha=update.scale)
+    if update.magnitude_O is None:
+        return whole_OI
+    length_O = whole_OI.norm(dim=1).clamp_min_(torch.finfo(torch.float32).tiny)
+    return whole_OI.mul_((update.magnitude_O / length_O)[:, None])
+
+
+@torch.no_grad()
+def check_merged(weight_OI: Tensor, update: Update, merged_OI: Tensor) -> float:
+    """How far a merged matrix is from the adapter's layer on random inputs, relative to it."""
+    outer, inner = weight_OI.shape
+    linear = nn.Linear(inner, outer, bias=False, device="meta")
+    linear.weight = nn.Parameter(weight_OI.float(), requires_grad=False)
+    layer = attached_layer(linear.eval(), update)
+    probes_NI = torch.randn(PROBES, inner, generator=torch.Generator().manual_seed(0))
+    wanted_NO = layer(probes_NI)
+    difference = (probes_NI @ merged_OI.T - wanted_NO).abs().max()
+    return float(difference / wanted_NO.abs().max().clamp_min(1.0))
+
+
+def _values(file: Path, pieces: Sequence[Piece]) -> Iterator[Tensor]:
+    with safe_open(file, "pt") as held:
+        for piece in pieces:
+            yield _value(held.get_tensor(piece.source), piece, file)
+
+
+@torch.no_grad()
+def _value(weight: Tensor, piece: Piece, file: Path) -> Tensor:
+    dtype = TORCH_DTYPES[piece.stored.dtype]
+    if piece.update is None:
+        return _finite(weight.to(dtype), piece, file)
+    weight_OI = weight.T if piece.transposed else weight
+    merged_OI = merged_weight(weight_OI, piece.update)
+    error = check_merged(weight_OI, piece.update, merged_OI)
+    if not error <= PROBE_TOLERANCE:
+        raise RunError(_differs(piece, error, file), code="merge_differs")
+    return _finite((merged_OI.T if piece.transposed else merged_OI).to(dtype), piece, file)
+
+
+def _finite(value: Tensor, piece: Piece, file: Path) -> Tensor:
+    if not value.is_floating_point() or bool(torch.isfinite(value).all()):
+        return value
+    name, dtype = piece.stored.name, piece.stored.dtype
+    fix = "train it again: a run that diverges leaves such values"
+    if dtype == "F16":
+        fix = "use --dtype bf16: fp16 holds nothing beyond 65,504"
+    found = f"{name} is not finite (NaN or infinite) in {dtype}"
+    raise ModelError(Fault(found=found, where=str(file), fix=fix), code="not_finite")
+
+
+def _differs(piece: Piece, error: float, file: Path) -> Fault:
+    return Fault(
+        found=f"{piece.stored.name}: merged, it differs by {error:.1e} from the adapter's layer, "
+        f"relative to the largest output (rounding explains {PROBE_TOLERANCE:.0e})",
+        where=str(file),
+        fix="report this with the adapter_config.json",
+    )
+
+
+def _require_known_dtypes(files: Mapping[Path, Sequence[StoredTensor]]) -> None:
+    for file, tensors in files.items():
+        for tensor in tensors:
+            if tensor.dtype not in TORCH_DTYPES:
+                found = f"{tensor.name} is stored as {tensor.dtype}"
+                fix = "name the model's original, in 16 or 32 bits, with --base"
+                raise ModelError(Fault(found=found, where=str(file), fix=fix))
+
+
+def _as(tensor: StoredTensor, dtype: MergeDtype) -> StoredTensor:
+    if dtype == "original" or tensor.dtype not in FLOATING:
+        return tensor
+    return StoredTensor(tensor.name, STORED_DTYPES[dtype], tensor.shape)
+
+
+def _file_name(model: nn.Module, path: str, names: set[str], base: Path) -> str:
+    """Some models' files leave out the name of the part below the head."""
+    prefix = str(getattr(model, "base_model_prefix", "")) + "."
+    for name in (f"{path}.weight", f"{path.removeprefix(prefix)}.weight"):
+        if name in names:
+            return name
+    fault = Fault(
+        found=f"the files of the base model have no {path}.weight: they keep their weights in "
+        "another form than the loaded model",
+        where=str(base),
+        fix="load base and adapter with PEFT, merge_and_unload(), and save the result",
+    )
+    raise ModelError(fault, code="merge_unsupported")
+
+
+def _tied_head(model: nn.Module) -> str | None:
+    """The path of an output head that is the token embedding's own matrix."""
+    owner: Any = model
+    head, embedding = owner.get_output_embeddings(), owner.get_input_embeddings()
+    if head is None or embedding is None or head.weight is not embedding.weight:
+        return None
+    return next(path for path, module in model.named_modules() if module is head)
+
+
+def _untie(
+    shards: dict[Path, list[Piece]],
+    model: nn.Module,
+    head: str,
+    update: Update,
+    names: set[str],
+    base: Path,
+) -> None:
+    """Give the head a matrix of its own, made from the embedding's, which stays as it is."""
+    owner: Any = model
+    embedding = next(
+        path for path, one in model.named_modules() if one is owner.get_input_embeddings()
+    )
+    source = _file_name(model, embedding, names, base)
+    for pieces in shards.values():
+        pieces[:] = [piece for piece in pieces if piece.stored.name != f"{head}.weight"]
+        for piece in [*pieces]:
+            if piece.source == source:
+                stored = StoredTensor(f"{head}.weight", piece.stored.dtype, piece.stored.shape)
+                pieces.append(Piece(stored, source, update))
