@@ -50,10 +50,9 @@ METHODS: dict[str, tuple[str, ...]] = {
     "lora+": (*WHOLE, *ROUNDED),
     "pissa": WHOLE,
     "loftq": ROUNDED,
+    "whole": (*WHOLE, *ROUNDED),
     "full": WHOLE,
 }
-# GPT-2's layers are no nn.Linear, which methods/targets.py looks for.
-ARCHITECTURES = [name for name in DECODERS if name != "gpt2"]
 # A start at what quantising took changes the quantised model, and is meant to.
 CHANGES_AT_THE_START = ("loftq",)
 TOKENS = torch.arange(24).view(2, 12) * 7 % VOCABULARY
@@ -63,7 +62,7 @@ TOLERANCE = {"fp32": 1e-5, "bf16": 0.0, "int8": 1e-5, "nf4": 0.0, "fp4": 1e-5}
 
 def cells() -> Iterator[tuple[str, str, str]]:
     whole = os.environ.get("TUNESMITH_WHOLE_TABLE") == "1"
-    for row, architecture in enumerate(ARCHITECTURES):
+    for row, architecture in enumerate(DECODERS):
         for column, (method, bases) in enumerate(METHODS.items()):
             for base in bases if whole else [bases[(row + column) % len(bases)]]:
                 yield method, base, architecture
@@ -122,7 +121,14 @@ def batches(seed: int) -> list[Batch]:
 
 
 def recipe_for(method: str, base: str, folder: Path) -> Recipe:
-    values = {"type": method} if method == "full" else {"type": method, "rank": RANK}
+    match method:
+        case "full":
+            values: dict[str, Any] = {"type": method}
+        case "whole":  # adapters, and what turns tokens into numbers and back
+            embedding = "wte" if (folder.name == "gpt2") else "embed_tokens"
+            values = {"type": "lora", "rank": RANK, "modules_to_save": [embedding, "lm_head"]}
+        case _:
+            values = {"type": method, "rank": RANK}
     return load_recipe(
         {
             "model": {"source": str(folder), **BASES[base]},
@@ -150,6 +156,10 @@ def closed_form(model: nn.Module, method: str) -> int:
     linears = [m for m in model.modules() if is_linear(m) and m is not head]
     widths = [(in_features(m), out_features(m)) for m in linears]
     count = sum(RANK * (inner + outer) for inner, outer in widths)
+    if method == "whole":  # the two are one where they are tied
+        owner: Any = model
+        matrices = {id(m.weight): m.weight for m in (head, owner.get_input_embeddings())}
+        return count + sum(matrix.numel() for matrix in matrices.values())
     return count + (sum(outer for _, outer in widths) if method == "dora" else 0)
 
 

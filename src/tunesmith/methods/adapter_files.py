@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,14 @@ class Adapter:
     """An adapter as its files hold it; `updates` by the path of the module that each changes.
 
     `copies` are weights of the base by name: PEFT adds embeddings where the head is a target.
+    `whole` are trained weights by name, which take the place of the base's.
     """
 
     folder: Path
     config: AdapterConfig
     updates: Mapping[str, Update]
     copies: Mapping[str, Tensor]
+    whole: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     def require_copies(self, weight_of: Callable[[str], Tensor | None]) -> None:
         """See to it that what the file holds of the base is what the base has.
@@ -79,14 +81,18 @@ def write_adapter(
     type: AdapterType,
     alphas: Mapping[str, float],
     dropout: float,
+    whole: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write both files; the weights are read back and compared with what was trained.
+
+    `whole` are weights that were trained whole, by name.
 
     Raises:
         RunError: the disk is full or cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    held = {PEFT_PREFIX + name: value for name, value in _named(updates).items()}
+    named = {**_named(updates), **(whole or {})}
+    held = {PEFT_PREFIX + name: value for name, value in named.items()}
     weights = folder / WEIGHTS_FILE
     try:
         safetensors.torch.save_file(held, weights, metadata={"format": "pt"})
@@ -96,7 +102,11 @@ def write_adapter(
     assert written.keys() == held.keys(), "the file holds other names than were trained"
     assert all(written[name].equal(held[name]) for name in held), "the file differs"
     ranks = {path: update.a_RI.shape[0] for path, update in updates.items()}
-    values = {"base_model_name_or_path": base, "lora_dropout": dropout}
+    values = {
+        "base_model_name_or_path": base,
+        "lora_dropout": dropout,
+        **_whole_config(whole or {}),
+    }
     write_json(folder / CONFIG_FILE, {**_peft_config(ranks, alphas, type), **values})
 
 
@@ -130,7 +140,6 @@ def _peft_config(
         "inference_mode": True,
         "init_lora_weights": True,
         "lora_alpha": alpha,
-        "modules_to_save": None,
         "peft_type": "LORA",
         "r": rank,
         "rank_pattern": {path: value for path, value in ranks.items() if value != rank},
@@ -139,6 +148,25 @@ def _peft_config(
         "task_type": "CAUSAL_LM",
         "use_dora": type == "dora",
         "use_rslora": type == "rslora",
+    }
+
+
+def _whole_config(whole: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Say what was trained whole, by whole paths: `norm` would be any module with that end to PEFT.
+
+    An embedding and a head of equal values are one matrix, and stay one in PEFT.
+    """
+    paths = list(dict.fromkeys(name.rpartition(".")[0] for name in whole))
+    names = {path.rpartition(".")[2] for path in paths}
+    values = [value for name, value in whole.items() if name.rpartition(".")[2] == "weight"]
+    tied = any(
+        one is not other and one.shape == other.shape and one.equal(other)
+        for one in values
+        for other in values
+    )
+    return {
+        "modules_to_save": paths or None,
+        "ensure_weight_tying": tied and {"embed_tokens", "lm_head"} <= names,
     }
 
 
@@ -168,10 +196,19 @@ def read_adapter(folder: Path) -> Adapter:
             faults.append(Fault(found=str(fault), where=str(folder), fix=_COPY_AGAIN))
         else:
             updates[path] = Update(a, b, config.scale_of(path), magnitude)
-    copies = {name: held.pop(name) for name in [*held] if _is_whole_weight(name)}
+    whole, copies = _whole_weights(held, config)
+    faults += [
+        Fault(
+            found=f"no weight of {name}, which modules_to_save has",
+            where=str(folder),
+            fix=_COPY_AGAIN,
+        )
+        for name in config.whole
+        if not any(replace(config, whole=(name,)).is_whole(_module_of(weight)) for weight in whole)
+    ]
     if held or faults or not updates:
         raise ModelError([*faults, *_left_over(held, len(updates), folder)], code="adapter_damaged")
-    return Adapter(folder, config, updates, copies)
+    return Adapter(folder, config, updates, copies, whole)
 
 
 _COPY_AGAIN = "copy the adapter again from where it was trained"
@@ -200,6 +237,27 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
 
 def _is_whole_weight(name: str) -> bool:
     return name.endswith(".weight") and "lora_" not in name
+
+
+def _whole_weights(
+    held: dict[str, Tensor], config: AdapterConfig
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Take out the weights that were trained whole, and those that are copies of the base's."""
+    whole = {name: held.pop(name) for name in [*held] if _is_trained_whole(name, config)}
+    copies = {name: held.pop(name) for name in [*held] if _is_whole_weight(name)}
+    # PEFT writes the head beside an embedding that it is tied to, without naming it.
+    for name in [*copies] if whole else []:
+        if any(_is_same(value, copies[name]) for value in whole.values()):
+            whole[name] = copies.pop(name)
+    return whole, copies
+
+
+def _is_trained_whole(name: str, config: AdapterConfig) -> bool:
+    return "lora_" not in name and config.is_whole(_module_of(name))
+
+
+def _module_of(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def _is_same(own: Tensor, copy: Tensor) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tunesmith.core.errors import Fault, ModelError
 from tunesmith.methods.adapter_files import MAX_NAMES_IN_MESSAGE, Adapter, Update, read_adapter
@@ -19,6 +19,7 @@ from tunesmith.methods.dora import DoraLinear
 from tunesmith.methods.lora import LoraLinear
 from tunesmith.methods.lora_method import AdapterLayer, AppliedLora
 from tunesmith.methods.start import Factors
+from tunesmith.methods.whole import put_whole
 from tunesmith.models.linear import in_features, is_linear, out_features, replace_module
 from tunesmith.recipe.method import LoraMethod
 
@@ -52,14 +53,14 @@ def load_adapters(model: nn.Module, stack: Sequence[Weighted]) -> AppliedLora:
     for adapter in adapters:
         require_fit(model, adapter)
         adapter.require_copies(weights.get)
-    config, updates = adapters[0].config, adapters[0].updates
+    config, updates, values = adapters[0].config, adapters[0].updates, adapters[0].whole
     if len(stack) > 1 or stack[0].weight != 1.0:
         _require_sums(adapters)
         updates = _sum(adapters, [one.weight for one in stack])
     part = LoraMethod(
         type=config.type, rank=config.rank, alpha=config.alpha, targets=tuple(updates)
     )
-    return _attach(model, updates, part)
+    return _attach(model, updates, part, values)
 
 
 def continue_adapter(model: nn.Module, part: LoraMethod) -> AppliedLora:
@@ -72,7 +73,7 @@ def continue_adapter(model: nn.Module, part: LoraMethod) -> AppliedLora:
     adapter = read_adapter(Path(part.adapter))
     require_fit(model, adapter)
     adapter.require_copies(dict(model.named_parameters(remove_duplicate=False)).get)
-    return _attach(model, adapter.updates, part)
+    return _attach(model, adapter.updates, part, adapter.whole)
 
 
 def require_fit(model: nn.Module, adapter: Adapter) -> None:
@@ -101,13 +102,19 @@ def _fits(linear: nn.Module | None, update: Update) -> bool:
     return (update.a_RI.shape[1], update.b_OR.shape[0]) == (inner, outer)
 
 
-def _attach(model: nn.Module, updates: Mapping[str, Update], part: LoraMethod) -> AppliedLora:
+def _attach(
+    model: nn.Module,
+    updates: Mapping[str, Update],
+    part: LoraMethod,
+    values: Mapping[str, Tensor],
+) -> AppliedLora:
+    whole = put_whole(model, values) if values else None
     layers: dict[str, AdapterLayer] = {}
     for path, update in updates.items():
         linear = model.get_submodule(path)
         layers[path] = attached_layer(linear, update, dropout=part.dropout)
         replace_module(model, path, layers[path])
-    return AppliedLora(part=part, layers=layers)
+    return AppliedLora(part=part, layers=layers, whole=whole)
 
 
 def attached_layer(linear: nn.Module, update: Update, *, dropout: float = 0.0) -> AdapterLayer:
@@ -132,6 +139,14 @@ def _require_sums(adapters: Sequence[Adapter]) -> None:
         )
         for adapter in adapters
         if adapter.config.is_dora
+    ] + [
+        Fault(
+            found="an adapter among several that brings whole modules, which do not add up",
+            where=str(adapter.folder),
+            fix="merge it into its base first: tunesmith merge; then add the others to the result",
+        )
+        for adapter in adapters
+        if adapter.whole
     ]
     if faults:
         raise ModelError(faults, code="adapter_unsupported")

@@ -12,11 +12,13 @@ from typing import assert_never
 import torch
 from torch import Tensor, nn
 
+from tunesmith.core.errors import Fault, RecipeError
 from tunesmith.methods.adapter_files import Update, write_adapter
 from tunesmith.methods.dora import DoraLinear
 from tunesmith.methods.lora import LoraLinear, factors_of
 from tunesmith.methods.start import Factors, default_start, principal_start
 from tunesmith.methods.targets import find_targets
+from tunesmith.methods.whole import WholeModules, find_whole, train_whole
 from tunesmith.models.linear import is_transposed, replace_module, weight_of
 from tunesmith.recipe.method import LoraMethod
 
@@ -30,11 +32,13 @@ class AppliedLora:
 
     part: LoraMethod
     layers: dict[str, AdapterLayer]
+    whole: WholeModules | None = None
 
     @property
     def trainable(self) -> dict[str, nn.Parameter]:
-        """Both factors of every layer, and with DoRA its lengths."""
-        return dict(adapter_tensors(self.layers))
+        """Both factors of every layer, with DoRA its lengths, and what is trained whole."""
+        masters = self.whole.masters if self.whole else {}
+        return {**dict(adapter_tensors(self.layers)), **masters}
 
     @property
     def rate_factors(self) -> Mapping[str, float]:
@@ -46,6 +50,8 @@ class AppliedLora:
 
     def publish(self) -> None:
         """Measure rows anew with DoRA; the layers compute with the trained factors themselves."""
+        if self.whole:
+            self.whole.publish()
         for layer in self.layers.values():
             if isinstance(layer, DoraLinear):
                 layer.measure()
@@ -57,8 +63,15 @@ class AppliedLora:
         """
         updates = {path: update_of(layer) for path, layer in self.layers.items()}
         alphas = {path: self._alpha(update) for path, update in updates.items()}
-        kind, dropout = self.part.type, self.part.dropout
-        write_adapter(folder, updates, base=base, type=kind, alphas=alphas, dropout=dropout)
+        write_adapter(
+            folder,
+            updates,
+            base=base,
+            type=self.part.type,
+            alphas=alphas,
+            dropout=self.part.dropout,
+            whole=self.whole.saved() if self.whole else None,
+        )
 
     def _alpha(self, update: Update) -> float:
         """The recipe's own where it is what makes the scale, and no rounding beside it."""
@@ -91,12 +104,31 @@ def apply_lora(
     kind = DoraLinear if part.type == "dora" else LoraLinear
     generator = torch.Generator().manual_seed(seed)
     layers: dict[str, AdapterLayer] = {}
-    for path, linear in find_targets(model, part.targets, part.exclude_targets).items():
+    paths = find_whole(model, part.modules_to_save)
+    targets = find_targets(model, part.targets, part.exclude_targets, whole=paths)
+    if part.type == "dora":
+        _require_no_head(model, targets)
+    whole = train_whole(model, paths) if paths else None
+    for path, linear in targets.items():
         start = _start(path, linear, part, generator, original)
         layer = kind(linear, start, scale=part.scale, dropout=part.dropout)
         replace_module(model, path, layer)
         layers[path] = layer
-    return AppliedLora(part=part, layers=layers)
+    return AppliedLora(part=part, layers=layers, whole=whole)
+
+
+def _require_no_head(model: nn.Module, targets: Mapping[str, nn.Module]) -> None:
+    get_head = getattr(model, "get_output_embeddings", None)
+    head = get_head() if get_head else None
+    for path, module in targets.items():
+        if module is head:
+            fault = Fault(
+                found=f"dora on {path}, the output head: its loss is made from chunks of logits, "
+                "which do not know a row's length",
+                where="recipe: method.targets",
+                fix=f"leave {path} out, use method: lora, or name it in method.modules_to_save",
+            )
+            raise RecipeError(fault)
 
 
 def _start(
@@ -133,7 +165,9 @@ def adapter_tensors(layers: dict[str, AdapterLayer]) -> Iterator[tuple[str, nn.P
 @contextmanager
 def adapters_off(model: nn.Module) -> Generator[None]:
     """Compute as the base model does, for the time of a `with` block."""
-    layers = [module for module in model.modules() if isinstance(module, AdapterLayer)]
+    layers = [
+        module for module in model.modules() if isinstance(module, AdapterLayer | WholeModules)
+    ]
     before = [layer.active for layer in layers]
     for layer in layers:
         layer.active = False

@@ -13,7 +13,7 @@ Shapes: O outputs, I inputs, N probes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from tunesmith.models.folder import StoredTensor, stored_tensors, weight_files
 from tunesmith.models.linear import is_transposed
 from tunesmith.models.shards import TORCH_DTYPES, WrittenFile, bytes_of, write_shard
 from tunesmith.models.skeleton import model_skeleton
+from tunesmith.models.tied import tied_head
 
 MergeDtype = Literal["bf16", "fp32", "original"]
 STORED_DTYPES: Mapping[str, str] = {"bf16": "BF16", "fp32": "F32"}
@@ -44,6 +45,8 @@ class Piece:
     source: str
     update: Update | None = None
     transposed: bool = False
+    whole: Tensor | None = None
+    """The trained value that takes the place of the base's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +67,8 @@ class MergePlan:
     @property
     def merged(self) -> list[str]:
         """The names of the tensors that the adapter changes."""
-        return [p.stored.name for pieces in self.shards.values() for p in pieces if p.update]
+        every = [piece for pieces in self.shards.values() for piece in pieces]
+        return [piece.stored.name for piece in every if piece.update or piece.whole is not None]
 
 
 def plan_merge(base: Path, adapter: Adapter, dtype: MergeDtype) -> MergePlan:
@@ -79,7 +83,7 @@ def plan_merge(base: Path, adapter: Adapter, dtype: MergeDtype) -> MergePlan:
     files = {file: stored_tensors(file) for file in weight_files(base)}
     names = {tensor.name for tensors in files.values() for tensor in tensors}
     _require_known_dtypes(files)
-    head = _tied_head(model)
+    head = tied_head(model)
     places = {
         _file_name(model, path, names, base): path for path in adapter.updates if path != head
     }
@@ -93,7 +97,9 @@ def plan_merge(base: Path, adapter: Adapter, dtype: MergeDtype) -> MergePlan:
             shards[file].append(Piece(_as(tensor, dtype), tensor.name, update, transposed))
     unties_head = head is not None and head in adapter.updates
     if head is not None and unties_head:
-        _untie(shards, model, head, adapter.updates[head], names, base)
+        _untie(shards, model, head, names, base, update=adapter.updates[head])
+    if adapter.whole:
+        unties_head |= _place_whole(shards, model, adapter, names, base)
     return MergePlan(shards, unties_head=unties_head)
 
 
@@ -142,6 +148,8 @@ def _values(file: Path, pieces: Sequence[Piece]) -> Iterator[Tensor]:
 @torch.no_grad()
 def _value(weight: Tensor, piece: Piece, file: Path) -> Tensor:
     dtype = TORCH_DTYPES[piece.stored.dtype]
+    if piece.whole is not None:
+        return _finite(piece.whole.to(dtype), piece, file)
     if piece.update is None:
         return _finite(weight.to(dtype), piece, file)
     weight_OI = weight.T if piece.transposed else weight
@@ -187,14 +195,16 @@ def _as(tensor: StoredTensor, dtype: MergeDtype) -> StoredTensor:
     return StoredTensor(tensor.name, STORED_DTYPES[dtype], tensor.shape)
 
 
-def _file_name(model: nn.Module, path: str, names: set[str], base: Path) -> str:
+def _file_name(
+    model: nn.Module, path: str, names: set[str], base: Path, *, end: str = ".weight"
+) -> str:
     """Some models' files leave out the name of the part below the head."""
     prefix = str(getattr(model, "base_model_prefix", "")) + "."
-    for name in (f"{path}.weight", f"{path.removeprefix(prefix)}.weight"):
+    for name in (path + end, path.removeprefix(prefix) + end):
         if name in names:
             return name
     fault = Fault(
-        found=f"the files of the base model have no {path}.weight: they keep their weights in "
+        found=f"the files of the base model have no {path}{end}: they keep their weights in "
         "another form than the loaded model",
         where=str(base),
         fix="load base and adapter with PEFT, merge_and_unload(), and save the result",
@@ -202,32 +212,67 @@ def _file_name(model: nn.Module, path: str, names: set[str], base: Path) -> str:
     raise ModelError(fault, code="merge_unsupported")
 
 
-def _tied_head(model: nn.Module) -> str | None:
-    """The path of an output head that is the token embedding's own matrix."""
+def _place_whole(
+    shards: dict[Path, list[Piece]], model: nn.Module, adapter: Adapter, names: set[str], base: Path
+) -> bool:
+    """Put what was trained whole into its places; True where head and embedding are no longer one.
+
+    Raises:
+        ModelError: the base's files have no such weight, or only the embedding of two tied ones
+            was trained.
+    """
+    head = tied_head(model)
+    values = dict(adapter.whole)
+    untied = None
+    if head is not None:
+        embedding = _embedding(model)
+        values_of = (values.get(f"{embedding}.weight"), values.get(f"{head}.weight"))
+        if values_of[0] is not None and values_of[1] is None:
+            raise ModelError(_embedding_alone(embedding, head, adapter), code="merge_unsupported")
+        if values_of[1] is not None:
+            del values[f"{head}.weight"]
+            is_one = values_of[0] is not None and values_of[0].equal(values_of[1])
+            untied = None if is_one else values_of[1]
+    placed = {_file_name(model, name, names, base, end=""): value for name, value in values.items()}
+    if head is not None and untied is not None:
+        _untie(shards, model, head, names, base, whole=untied)
+    elif head is not None and f"{head}.weight" in names and f"{_embedding(model)}.weight" in values:
+        placed[f"{head}.weight"] = values[f"{_embedding(model)}.weight"]
+    for pieces in shards.values():
+        pieces[:] = [
+            replace(piece, whole=placed.get(piece.stored.name, piece.whole)) for piece in pieces
+        ]
+    return untied is not None
+
+
+def _embedding(model: nn.Module) -> str:
     owner: Any = model
-    head, embedding = owner.get_output_embeddings(), owner.get_input_embeddings()
-    if head is None or embedding is None or head.weight is not embedding.weight:
-        return None
-    return next(path for path, module in model.named_modules() if module is head)
+    return next(path for path, one in model.named_modules() if one is owner.get_input_embeddings())
+
+
+def _embedding_alone(embedding: str, head: str, adapter: Adapter) -> Fault:
+    return Fault(
+        found=f"{embedding} was trained alone, and the base's {head} is tied to it",
+        where=str(adapter.folder),
+        fix=f"train it again with modules_to_save: [{embedding}], which keeps them one matrix here",
+    )
 
 
 def _untie(
     shards: dict[Path, list[Piece]],
     model: nn.Module,
     head: str,
-    update: Update,
     names: set[str],
     base: Path,
+    *,
+    update: Update | None = None,
+    whole: Tensor | None = None,
 ) -> None:
     """Give the head a matrix of its own, made from the embedding's, which stays as it is."""
-    owner: Any = model
-    embedding = next(
-        path for path, one in model.named_modules() if one is owner.get_input_embeddings()
-    )
-    source = _file_name(model, embedding, names, base)
+    source = _file_name(model, _embedding(model), names, base)
     for pieces in shards.values():
         pieces[:] = [piece for piece in pieces if piece.stored.name != f"{head}.weight"]
         for piece in [*pieces]:
             if piece.source == source:
                 stored = StoredTensor(f"{head}.weight", piece.stored.dtype, piece.stored.shape)
-                pieces.append(Piece(stored, source, update))
+                pieces.append(Piece(stored, source, update, whole=whole))

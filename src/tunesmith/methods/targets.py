@@ -61,7 +61,11 @@ def find_targets(
         head = tied_head(model)
         offered = {path: module for path, module in linears.items() if path != head}
         raise RecipeError(explain_misses(model, offered, words, misses))
-    chosen = set[str]().union(*found.values()) - set(whole)
+    trained = {path for path in linears if any(f"{path}.".startswith(f"{w}.") for w in whole)}
+    for word, paths in found.items():
+        if paths <= trained:
+            raise RecipeError(_trained_whole(word))
+    chosen = set[str]().union(*found.values()) - trained
     for word in exclude:
         left_out = _matched(model, linears, word, "recipe: method.exclude_targets")
         if not left_out & chosen:
@@ -136,6 +140,14 @@ def _matcher(word: str, where: str) -> Callable[[str], bool]:
         whole, end = (re.compile(fnmatch.translate(form)) for form in (word, f"*.{word}"))
         return lambda path: bool(whole.match(path) or end.match(path))
     return lambda path: path == word or path.endswith("." + word)
+
+
+def _trained_whole(word: str) -> Fault:
+    return Fault(
+        found=f"{word!r} is trained whole already: method.modules_to_save has it",
+        where=WHERE,
+        fix="leave it out of method.targets or of method.modules_to_save",
+    )
 
 
 def _require_some(chosen: set[str], words: Sequence[str]) -> None:

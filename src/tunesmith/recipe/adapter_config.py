@@ -29,12 +29,10 @@ REFUSED: dict[str, str] = {
     "alora_invocation_tokens": "it begins to act at certain tokens (aLoRA)",
     "arrow_config": "it chooses among adapters token by token (Arrow)",
     "bias": "it brings biases of the base model's layers",
-    "ensure_weight_tying": "it changes the embedding together with the head",
     "kasa_config": "it computes with singular values of its own (KaSA)",
     "layer_replication": "it runs layers more than once",
     "lora_bias": "it has biases of its own",
     "megatron_config": "it is cut up for Megatron's parallel layers",
-    "modules_to_save": "it brings whole modules beside its factors",
     "monteclora_config": "it draws its factors at random (MonteCLoRA)",
     "target_parameters": "it changes parameters that are no linear layer's",
     "trainable_token_indices": "it brings rows of the token embedding",
@@ -47,13 +45,14 @@ BASE_CHANGING_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
 HARMLESS_STARTS = ("gaussian", "orthogonal", "eva")
 READ = {
     "alpha_pattern", "base_model_name_or_path", "exclude_modules", "init_lora_weights",
-    "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout", "peft_type", "r",
-    "rank_pattern", "target_modules", "use_dora", "use_rslora",
+    "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout", "modules_to_save",
+    "peft_type", "r", "rank_pattern", "target_modules", "use_dora", "use_rslora",
 }  # fmt: skip
 # Of training, of saving, or of a setting beside them that is refused. fan_in_fan_out says how the
-# base keeps its matrix, which its layers tell themselves.
+# base keeps its matrix, which its layers tell themselves; ensure_weight_tying, that two modules
+# that are trained whole are one, which their values tell.
 PASSED_OVER = {
-    "auto_mapping", "corda_config", "eva_config", "fan_in_fan_out",
+    "auto_mapping", "corda_config", "ensure_weight_tying", "eva_config", "fan_in_fan_out",
     "inference_mode", "loftq_config", "lora_ga_config", "megatron_core", "peft_version",
     "qalora_group_size", "revision", "runtime_config", "task_type",
 }  # fmt: skip
@@ -79,6 +78,8 @@ class AdapterConfig:
     excluded: tuple[str, ...] | str = ()
     layers: tuple[int, ...] = ()
     layers_pattern: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
+    """Ends of the paths of modules that were trained whole."""
 
     @property
     def type(self) -> AdapterType:
@@ -99,7 +100,7 @@ class AdapterConfig:
 
     def aims_at(self, path: str) -> bool:
         """Whether the module at `path` is one of the targets, as PEFT decides it."""
-        if self.excluded and _is_named(self.excluded, path):
+        if (self.excluded and _is_named(self.excluded, path)) or self.is_whole(path):
             return False
         if self.targets == "all-linear":
             return True
@@ -108,6 +109,15 @@ class AdapterConfig:
         if path in self.targets:
             return True
         return _is_named(self.targets, path) and (not self.layers or self._layer(path))
+
+    def is_whole(self, path: str) -> bool:
+        """Whether the module at `path` is one that was trained whole, or in one.
+
+        PEFT takes every module whose path has such an end, also within a word.
+        """
+        parts = path.split(".")
+        above = [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
+        return any(one.endswith(name) for one in above for name in self.whole)
 
     def _layer(self, path: str) -> bool:
         """Whether the module is in one of the layers that are counted in `layers`."""
@@ -171,6 +181,7 @@ def _as_config(values: Mapping[str, Any], file: Path) -> AdapterConfig:
             excluded=_names(values.get("exclude_modules")),
             layers=tuple(map(int, _listed(values.get("layers_to_transform")))),
             layers_pattern=tuple(map(str, _listed(values.get("layers_pattern")))),
+            whole=tuple(map(str, _listed(values.get("modules_to_save")))),
         )
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)

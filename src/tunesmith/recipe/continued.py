@@ -60,6 +60,8 @@ def _brought(config: AdapterConfig) -> Values:
         "alpha": config.alpha * config.rank**0.5 if scales_twice else config.alpha,
         "dropout": config.dropout,
         "init": "default",
+        "exclude_targets": [],
+        "modules_to_save": list(config.whole),
         "targets": list(config.targets) if isinstance(config.targets, tuple) else config.targets,
     }
 
@@ -70,7 +72,7 @@ def _agrees(key: str, given: object, brought: object) -> bool:
             return given in ("lora", brought)
         case "dropout":  # how it is trained, not what it is
             return True
-        case "targets":
+        case "targets" | "modules_to_save":
             names = (given,) if isinstance(given, str) else given
             wanted = (brought,) if isinstance(brought, str) else brought
             return sorted(cast(Any, names)) == sorted(cast(Any, wanted))

@@ -65,6 +65,16 @@ class LoraMethod(Part):
         BeforeValidator(_as_names),
         Field(description="What to leave out of targets, in the same words; e.g. [*.0.*]."),
     ] = ()
+    modules_to_save: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        BeforeValidator(_as_names),
+        Field(
+            description=(
+                "Modules that are trained whole beside the adapters and saved with them, by name: "
+                "[embed_tokens, lm_head]. Tied ones stay one matrix."
+            )
+        ),
+    ] = ()
     init: Annotated[
         Init,
         Field(

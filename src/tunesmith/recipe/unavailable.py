@@ -91,10 +91,6 @@ KEYS: dict[str, tuple[str, str]] = {
     "strategy.offload": ("(DeepSpeed) " + _NOT_IN_THIS_VERSION, _USE_SINGLE),
     "deepspeed": (_NOT_IN_THIS_VERSION, _USE_SINGLE),
     "fsdp": (_NOT_IN_THIS_VERSION, _USE_SINGLE),
-    "modules_to_save": (
-        _NOT_IN_THIS_VERSION,
-        "remove it; method: full trains every module",
-    ),
     "use_dora": ("has another name here", "use method: dora"),
     "use_rslora": ("has another name here", "use method: rslora"),
 }

@@ -5,7 +5,7 @@ the logits of 2,048 positions would be 400 MB in fp32, a chunk of 128 is 25 MB a
 cache. The gradient with respect to the hidden states is made in the same pass, so no chunk is
 computed twice. Sums only: whoever divides, divides once, by the weight of the whole step.
 
-Shapes: S supervised positions, C hidden width, V vocabulary.
+Shapes: S supervised positions, C hidden width, V vocabulary, R rank of an adapter on the head.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tunesmith.data.collate import Batch
+from tunesmith.methods.lora import LoraLinear, factors_of
 from tunesmith.models.facts import ModelFacts
 from tunesmith.models.hidden_states import hidden_states
+from tunesmith.models.linear import bias_of, weight_of
 from tunesmith.models.load import backbone, output_head
 
 LOGIT_CHUNK_BYTES = 32 * 2**20
@@ -37,7 +39,7 @@ class LanguageModel:
     """
 
     decoder: nn.Module
-    head: nn.Linear
+    head: nn.Linear | LoraLinear
     logit_scale: float = 1.0
     logit_softcap: float | None = None
     share_prefix: bool = True
@@ -50,12 +52,18 @@ def language_model(
     """Find decoder and head of a loaded model; `recompute`: layers twice instead of kept."""
     return LanguageModel(
         decoder=backbone(model),
-        head=output_head(model),
+        head=_head(model),
         logit_scale=facts.logit_scale,
         logit_softcap=facts.logit_softcap,
         share_prefix=share_prefix,
         recompute=recompute,
     )
+
+
+def _head(model: nn.Module) -> nn.Linear | LoraLinear:
+    owner: Any = model
+    head = owner.get_output_embeddings()
+    return head if isinstance(head, LoraLinear) else output_head(model)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,26 +123,66 @@ def supervised_states(model: LanguageModel, batch: Batch) -> Supervised:
 @torch.no_grad()
 def log_probs(model: LanguageModel, hidden_SC: Tensor, targets_S: Tensor) -> Tensor:
     """Return [S]: log p of each target, without gradient, a chunk of logits at a time."""
-    head = model.head
+    head = _matrices(model, hidden_SC)
     found_S = torch.empty(len(targets_S), dtype=torch.float32)
-    for chunk in _chunks(len(targets_S), vocabulary=len(head.weight)):
-        logits = _logits(F.linear(hidden_SC[chunk], head.weight, head.bias).float(), model)
+    for chunk in _chunks(len(targets_S), vocabulary=len(head.weight_VC)):
+        logits = _logits(head.raw(hidden_SC, chunk), model)
         targets = targets_S[chunk, None]
         found_S[chunk] = logits.gather(-1, targets)[:, 0] - logits.logsumexp(-1)
     return found_S
+
+
+@dataclass(frozen=True, eq=False)
+class _Head:
+    """The head's matrices: hidden W^T + bias, and with an adapter on it, + low up^T."""
+
+    weight_VC: Tensor
+    bias_V: Tensor | None
+    low_SR: Tensor | None = None
+    up_VR: Tensor | None = None
+
+    def raw(self, hidden_SC: Tensor, chunk: slice) -> Tensor:
+        """The logits of a chunk of positions in fp32, before scale and cap."""
+        logits = F.linear(hidden_SC[chunk], self.weight_VC, self.bias_V)
+        if self.low_SR is not None and self.up_VR is not None:
+            logits.addmm_(self.low_SR[chunk], self.up_VR.T)
+        return logits.float()
+
+
+def _matrices(model: LanguageModel, hidden_SC: Tensor) -> _Head:
+    """Apply A of an adapter on the head: its B is as wide as the vocabulary, so it is chunked."""
+    head = model.head
+    if not isinstance(head, LoraLinear):
+        return _Head(head.weight, head.bias)
+    weight, bias = weight_of(head.base), bias_of(head.base)
+    if not head.active:
+        return _Head(weight, bias)
+    a, b = factors_of(head)
+    # The loop sets the mode of the decoder alone.
+    inputs_SC = F.dropout(hidden_SC, head.dropout, model.decoder.training)
+    low_SR = F.linear(inputs_SC, a.to(hidden_SC.dtype))
+    return _Head(weight, bias, low_SR, (b * head.scale).to(hidden_SC.dtype))
 
 
 def cross_entropy(
     model: LanguageModel, hidden_SC: Tensor, targets_S: Tensor, weights_S: Tensor
 ) -> tuple[Tensor, int]:
     """Return the weighted sum, and how many targets have the highest logit (0 in training)."""
-    head = model.head
     filling = -len(targets_S) % POSITION_MULTIPLE
     hidden_SC = F.pad(hidden_SC, (0, 0, 0, filling))
     targets_S, weights_S = F.pad(targets_S, (0, filling)), F.pad(weights_S, (0, filling))
+    head = _matrices(model, hidden_SC)
     counts = not torch.is_grad_enabled()  # a pass over all logits that a training step can spare
     total, correct = _ChunkedCrossEntropy.apply(  # pyright: ignore[reportGeneralTypeIssues]
-        hidden_SC, head.weight, head.bias, targets_S, weights_S, model, counts
+        hidden_SC,
+        head.weight_VC,
+        head.bias_V,
+        head.low_SR,
+        head.up_VR,
+        targets_S,
+        weights_S,
+        model,
+        counts,
     )
     return total, int(correct)
 
@@ -148,19 +196,24 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor | None,
+        low: Tensor | None,
+        up: Tensor | None,
         targets: Tensor,
         weights: Tensor,
         model: LanguageModel,
         counts: bool,
     ) -> tuple[Tensor, Tensor]:
-        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        needs_hidden, needs_weight, needs_bias, needs_low, needs_up = ctx.needs_input_grad[:5]
+        head = _Head(weight, bias, low, up)
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
         grad_weight = torch.zeros(weight.shape, dtype=torch.float32) if needs_weight else None
         grad_bias = torch.zeros(len(weight), dtype=torch.float32) if needs_bias else None
+        grad_low = torch.empty_like(low) if low is not None and needs_low else None
+        grad_up = torch.zeros(up.shape) if up is not None and needs_up else None
         total = torch.zeros((), dtype=torch.float64)
         correct = torch.zeros((), dtype=torch.int64)
         for chunk in _chunks(len(hidden), vocabulary=len(weight)):
-            logits = _logits(F.linear(hidden[chunk], weight, bias).float(), model)
+            logits = _logits(head.raw(hidden, chunk), model)
             target = targets[chunk, None]
             if counts:
                 right = logits.argmax(-1, keepdim=True) == target
@@ -169,15 +222,19 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             total += loss
             if not any(ctx.needs_input_grad):
                 continue
-            low = grad.to(hidden.dtype)
+            rounded = grad.to(hidden.dtype)
             if grad_hidden is not None:
-                torch.mm(low, weight, out=grad_hidden[chunk])
+                torch.mm(rounded, weight, out=grad_hidden[chunk])
             if grad_weight is not None:
-                grad_weight.add_(low.T @ hidden[chunk])
+                grad_weight.add_(rounded.T @ hidden[chunk])
+            if grad_low is not None and up is not None:
+                torch.mm(rounded, up, out=grad_low[chunk])
+            if grad_up is not None and low is not None:
+                grad_up.add_(rounded.T @ low[chunk])
             if grad_bias is not None:
                 grad_bias.add_(grad.sum(0))
-        ctx.gradients = (grad_hidden, grad_weight, grad_bias)
-        ctx.dtypes = (hidden.dtype, weight.dtype, weight.dtype)
+        ctx.gradients = (grad_hidden, grad_weight, grad_bias, grad_low, grad_up)
+        ctx.dtypes = (hidden.dtype, weight.dtype, weight.dtype, hidden.dtype, hidden.dtype)
         ctx.mark_non_differentiable(correct)
         return total.float(), correct
 

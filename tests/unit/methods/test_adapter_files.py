@@ -160,10 +160,9 @@ def test_dora_in_a_stack_is_refused_with_the_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"ensure_weight_tying": True}, "embedding together with the head"),
         ({"lora_bias": True}, "biases of its own"),
         ({"bias": "lora_only"}, "biases of the base"),
-        ({"modules_to_save": ["lm_head"]}, "whole modules"),
+        ({"modules_to_save": ["lm_head"]}, "no weight of lm_head"),
         ({"layer_replication": [[0, 2], [1, 2]]}, "more than once"),
         ({"trainable_token_indices": [1, 2]}, "token embedding"),
         ({"init_lora_weights": "pissa"}, "fits a base whose weights"),
