@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,27 @@ def test_shards_stay_shards_and_every_tensor_is_there(tmp_path: Path) -> None:
         atol=1e-4,
         rtol=1e-4,
     )
+
+
+def test_one_tensor_is_held_while_the_next_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = llama_folder(tmp_path / "base")
+    run_dir = make_run(tmp_path / "run", base, METHODS["lora"])
+    made: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+    real = merge_module._value
+
+    def watched(*arguments: Any) -> torch.Tensor:
+        alive.append(sum(known() is not None for known in made))
+        value = real(*arguments)
+        made.append(weakref.ref(value))
+        return value
+
+    monkeypatch.setattr(merge_module, "_value", watched)
+    merge(str(run_dir.path), tmp_path / "merged")
+    assert len(made) == 20
+    assert max(alive) == 1
 
 
 @pytest.mark.parametrize(
