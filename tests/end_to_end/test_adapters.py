@@ -13,13 +13,14 @@ import torch
 from tests.fakes.tiny import make_tokenizer
 from tests.fakes.tiny_llama import make_llama
 from tests.fakes.tiny_run import (
-    adapter_of,
     losses_of,
     make_model_folder,
     make_rows,
     make_run,
     start_run,
+    weights_of,
 )
+from tunesmith.cli.main import main
 from tunesmith.core.events import read_events
 from tunesmith.core.run_dir import RunDir, read_json
 from tunesmith.data.tokenizer import load_tokenizer
@@ -81,7 +82,7 @@ def test_a_run_goes_on_from_an_adapter_where_that_one_ended(
     run_dir = carried_out(make("second", model, adapter=str(first.path)))
     assert loss(run_dir, "before") == pytest.approx(loss(first, "after"), abs=1e-6)
     assert loss(run_dir, "after") < loss(run_dir, "before")
-    ours, theirs = adapter_of(run_dir), adapter_of(first)
+    ours, theirs = weights_of(run_dir), weights_of(first)
     assert ours.keys() == theirs.keys()
     assert all(value.shape == theirs[name].shape for name, value in ours.items())
     assert not any(value.equal(theirs[name]) for name, value in ours.items())
@@ -100,7 +101,7 @@ def test_a_run_that_goes_on_may_stop_and_resume(
     process.kill()
     process.wait()
     carried_out(stopped)
-    ours, theirs = adapter_of(stopped), adapter_of(whole)
+    ours, theirs = weights_of(stopped), weights_of(whole)
     assert all(value.equal(theirs[name]) for name, value in ours.items())
     newest = max(stopped.checkpoints.glob("step-*"))
     assert torch.equal(logits_of(newest), logits_of(stopped.path))
@@ -120,7 +121,7 @@ def test_another_base_than_the_adapters_is_refused(
 def test_a_second_adapter_is_trained_on_a_merged_first_and_merged_in_turn(
     make: Callable[..., RunDir], tmp_path: Path, first: RunDir
 ) -> None:
-    merge(str(first.path), tmp_path / "merged")
+    assert main(["merge", str(first.path), "--output", str(tmp_path / "merged")]) == 0
     second = carried_out(make("on-merged", tmp_path / "merged"))
     assert loss(second, "before") == pytest.approx(loss(first, "after"), abs=1e-5)
     merge(str(second.path), tmp_path / "twice")

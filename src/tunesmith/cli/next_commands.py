@@ -10,7 +10,7 @@ from tunesmith.core.errors import TunesmithError
 from tunesmith.core.run_dir import RunDir
 from tunesmith.data.conversation import Conversation
 from tunesmith.data.validate import check_file
-from tunesmith.recipe import Recipe
+from tunesmith.recipe import LoraMethod, Recipe
 from tunesmith.recipe.load import recipe_from_resolved
 
 # Enough rows to tell whether they all begin alike.
@@ -27,9 +27,18 @@ def next_commands(run_dir: RunDir) -> dict[str, str]:
     return {
         "talk to it": suggest("chat", run_dir.path, *said),
         "talk to what it was before": suggest("chat", shlex.quote(recipe.model.source), *said),
+        **_merging(recipe, run_dir),
         "check your own data": suggest("data check my-data.jsonl"),
         "train on it": f"{copy}; {edit}; {suggest('train my-recipe.yaml')}",
     }
+
+
+def _merging(recipe: Recipe, run_dir: RunDir) -> dict[str, str]:
+    """An adapter may be made one with its base; a whole model is one already."""
+    if not isinstance(recipe.method, LoraMethod):
+        return {}
+    merged = run_dir.path.with_name(f"{run_dir.path.name}-merged")
+    return {"make it one folder": suggest("merge", run_dir.path, "--output", merged)}
 
 
 def _shared_system(recipe: Recipe) -> str | None:

@@ -26,7 +26,7 @@ from tunesmith.core.hardware import available_memory_bytes, free_disk_bytes
 from tunesmith.core.log import set_up_logging
 from tunesmith.core.run_dir import disk_error, write_json
 from tunesmith.data.tokenizer import load_tokenizer
-from tunesmith.export.model_files import copy_model_files, write_index
+from tunesmith.export.model_files import copy_model_files, stop_at, write_index
 from tunesmith.export.verify import (
     Agreement,
     Answers,
@@ -102,6 +102,7 @@ def _fill(
     write_index(folder, plan)
     stored = _largest_rounding(plan)
     copy_model_files(trained, folder, stored, unties_head=plan.unties_head)
+    stop_at(folder, tokenizer.eos_token_id)
     tell("asking the merged model")
     _require_same_bytes(files)
     merged = load_model(folder, computed)

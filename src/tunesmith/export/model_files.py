@@ -43,6 +43,18 @@ def copy_model_files(trained: Trained, folder: Path, dtype: str, *, unties_head:
     _write_config(folder / "config.json", dtype, unties_head=unties_head)
 
 
+def stop_at(folder: Path, eos_id: int | None) -> None:
+    """Let generation end at the tokenizer's end token, too: a recipe may have set another one."""
+    file = folder / "generation_config.json"
+    if eos_id is None or not file.is_file():
+        return
+    config: dict[str, Any] = read_json(file)
+    stated = config.get("eos_token_id")
+    known = stated if isinstance(stated, list) else [] if stated is None else [stated]
+    if eos_id not in known:
+        write_json(file, {**config, "eos_token_id": [*known, eos_id]})
+
+
 def write_index(folder: Path, plan: MergePlan) -> None:
     """Write which file holds which tensor, where there is more than one file."""
     names = {

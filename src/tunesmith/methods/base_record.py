@@ -44,6 +44,7 @@ def require_base(folder: Path, base: PreparedModel) -> bool:
         found=f"the adapter was trained on other weights ({record.get('name')}) than those of "
         f"{base.name}: their hashes differ",
         where=str(file),
-        fix=f"name the base that it was trained on: {record.get('name')}",
+        fix=f"name the base that it was trained on ({record.get('name')}); if these are the same "
+        "weights in other files, remove base.json",
     )
     raise ModelError(fault, code="adapter_mismatch")

@@ -79,7 +79,10 @@ VALUES: dict[str, dict[str, tuple[str, str]]] = {
 
 # Recipe path of a key -> (why not, what to do instead).
 KEYS: dict[str, tuple[str, str]] = {
-    "export": (_NOT_IN_THIS_VERSION, "remove it; the trained adapter is in the run's final/"),
+    "export": (
+        _NOT_IN_THIS_VERSION,
+        "remove it; tunesmith merge makes one model of final/ and its base",
+    ),
     "target": (_NOT_IN_THIS_VERSION, "remove it; the run happens on this machine"),
     "load_in_4bit": ("has another name here", "use model.base: nf4"),
     "load_in_8bit": ("has another name here", "use model.base: int8"),

@@ -37,3 +37,13 @@ def test_data_that_is_gone_does_not_matter(tmp_path: Path) -> None:
     run_dir = run_on(tmp_path, ["a"])
     (tmp_path / "rows.jsonl").unlink()
     assert "--system" not in next_commands(run_dir)["talk to it"]
+
+
+def test_an_adapter_may_be_merged_and_a_whole_model_need_not(tmp_path: Path) -> None:
+    run_dir = run_on(tmp_path, [None])
+    words = next_commands(run_dir)["make it one folder"].split()
+    assert words[1:] == ["merge", str(run_dir.path), "--output", f"{run_dir.path}-merged"]
+    content = json.loads(run_dir.resolved_json.read_text())
+    content["recipe"]["method"] = {"type": "full"}
+    run_dir.resolved_json.write_text(json.dumps(content))
+    assert "make it one folder" not in next_commands(run_dir)

@@ -233,6 +233,16 @@ def test_weights_are_written_in_the_dtype_that_is_asked_for(
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "merged").dtype == stored
 
 
+def test_generation_ends_where_the_runs_tokenizer_ends(tmp_path: Path) -> None:
+    base = llama_folder(tmp_path / "base")
+    (base / "generation_config.json").write_text(json.dumps({"eos_token_id": 7}))
+    run_dir = make_run(tmp_path / "run", base, METHODS["lora"])
+    merge(str(run_dir.path), tmp_path / "merged")
+    eos = load_tokenizer(run_dir.final).eos_token_id
+    result: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert result.generation_config.eos_token_id == [7, eos]
+
+
 @pytest.mark.parametrize("shards", [False, True])
 def test_an_adapter_on_a_tied_head_gives_the_head_a_matrix_of_its_own(
     tmp_path: Path, shards: bool
