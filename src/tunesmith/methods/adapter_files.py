@@ -179,6 +179,8 @@ def read_adapter(folder: Path) -> Adapter:
     """
     config = read_adapter_config(folder)
     held = _read_tensors(folder)
+    if any(".lora_embedding_" in name for name in held):
+        raise ModelError(_embedding_fault(folder), code="adapter_unsupported")
     paths = dict.fromkeys(
         name.removesuffix(end)
         for name in held
@@ -278,6 +280,14 @@ def _fault_of(
     if not config.aims_at(path):
         return f"{path} has factors, and target_modules do not name it"
     return None
+
+
+def _embedding_fault(folder: Path) -> Fault:
+    return Fault(
+        found="factors of the token embedding, which adapters here do not change",
+        where=str(folder / WEIGHTS_FILE),
+        fix="merge it into its base with PEFT, or train it again with modules_to_save",
+    )
 
 
 def _left_over(held: Mapping[str, Tensor], num_updates: int, folder: Path) -> list[Fault]:

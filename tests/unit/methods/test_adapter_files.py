@@ -128,6 +128,13 @@ def test_embeddings_that_are_not_the_bases_are_refused(tmp_path: Path) -> None:
         load_adapter(make_llama(tie_word_embeddings=False, seed=5), tmp_path)
 
 
+@pytest.mark.parametrize("tie", [False, True])
+def test_factors_of_the_embedding_are_refused(tmp_path: Path, tie: bool) -> None:
+    by_peft(tmp_path, target_modules=["q_proj", "embed_tokens"], ensure_weight_tying=tie)
+    with pytest.raises(ModelError, match="factors of the token embedding"):
+        load_adapter(make_llama(), tmp_path)
+
+
 def test_a_stack_is_pefts_own_sum(tmp_path: Path) -> None:
     first = by_peft(tmp_path / "a", seed=1, target_modules=["q_proj", "v_proj"])
     by_peft(tmp_path / "b", seed=2, r=2, target_modules=["v_proj", "up_proj"], use_rslora=True)
