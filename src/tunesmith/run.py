@@ -47,11 +47,11 @@ from tunesmith.evaluation.held_out import preference_groups
 from tunesmith.evaluation.held_out_rows import HeldOutRows, held_out_examples
 from tunesmith.evaluation.report import write_report
 from tunesmith.evaluation.result import describe_result
-from tunesmith.methods.base import AppliedMethod
+from tunesmith.methods.base import AppliedMethod, RemembersSteps
 from tunesmith.methods.base_record import write_base_record
 from tunesmith.methods.going_on import check_starting_base, starting_adapter
-from tunesmith.methods.lora_method import adapters_off
 from tunesmith.methods.select import apply_method
+from tunesmith.methods.switching import adapters_off
 from tunesmith.methods.trained import describe_trained
 from tunesmith.models.facts import ModelFacts, read_facts
 from tunesmith.models.hidden_states import recompute_layers
@@ -60,9 +60,14 @@ from tunesmith.models.originals import Originals
 from tunesmith.models.prepare import PreparedModel, prepare_model
 from tunesmith.recipe.adapter_config import CONFIG_FILE
 from tunesmith.recipe.load import recipe_from_resolved
-from tunesmith.recipe.method import LoraMethod
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.training.checkpoint import Progress, load_newest, prune, save_checkpoint
+from tunesmith.training.checkpoint import (
+    Progress,
+    load_newest,
+    method_state,
+    prune,
+    save_checkpoint,
+)
 from tunesmith.training.environment import compare_environments, describe_environment
 from tunesmith.training.loop import StepDone, train_steps
 from tunesmith.training.loss import language_model
@@ -181,7 +186,7 @@ def execute(run: Run, stop: StopRequests) -> None:
 
     model = load_base(prepared.folder, recipe.model)
     original = Originals(prepared.folder).weight
-    method = apply_method(model, recipe.method, seed=part.seed, original=original)
+    method = apply_method(model, recipe.method, seed=part.seed, original=original, steps=len(plan))
     if memory.recompute and not recompute_layers(model):
         tell("this architecture keeps its activations: activation_checkpointing has no effect")
     shares = shares_prefix(recipe)
@@ -231,6 +236,8 @@ def execute(run: Run, stop: StopRequests) -> None:
     if progress is None:
         progress = Progress(step=0)
     else:
+        if isinstance(method, RemembersSteps):
+            method.put_back(method_state(run_dir.checkpoints, progress.step))
         method.publish()
         run.step = progress.step
         events.write("run", run.step, status="resumed", message=f"going on after step {run.step}")
@@ -296,8 +303,11 @@ def tell_starting(run: Run, folder: Path, prepared: PreparedModel) -> None:
 
 def within_positions(recipe: Recipe, run: Run, facts: ModelFacts) -> Recipe:
     """Keep rows within the model's positions: a default gives way, another length is refused."""
-    limit = facts.max_positions
-    if limit is None or recipe.data.max_length <= limit:
+    if facts.max_positions is None:
+        return recipe
+    prompt = getattr(recipe.method, "virtual_tokens", None) or 0
+    limit = facts.max_positions - prompt
+    if recipe.data.max_length <= limit:
         return recipe
     origins = read_json(run.run_dir.resolved_json)["origins"]
     if origins.get("data.max_length") == "default":
@@ -305,7 +315,8 @@ def within_positions(recipe: Recipe, run: Run, facts: ModelFacts) -> Recipe:
         data = recipe.data.model_copy(update={"max_length": limit})
         return recipe.model_copy(update={"data": data})
     fault = Fault(
-        found=f"{recipe.data.max_length} tokens a row; {recipe.model.source} has {limit} positions",
+        found=f"{recipe.data.max_length} tokens a row; {recipe.model.source} has {limit} positions"
+        + (f" beside the prompt's {prompt}" if prompt else ""),
         where="recipe: data.max_length",
         fix=f"set data.max_length to at most {limit}",
     )
@@ -331,7 +342,7 @@ def plan_training(recipe: Recipe, data: RunData) -> tuple[StepPlan, ...]:
 
 def shares_prefix(recipe: Recipe) -> bool:
     """With dropout each row draws its own mask, so nothing of a row is computed for all."""
-    return not (isinstance(recipe.method, LoraMethod) and recipe.method.dropout)
+    return not getattr(recipe.method, "dropout", None)
 
 
 def pad_id(tokenizer: Tokenizer) -> int:
@@ -487,7 +498,8 @@ def save(
     folder = run.run_dir.checkpoints
     if (folder / f"step-{progress.step}").exists():
         return
-    save_checkpoint(folder, progress, method.trainable, optimizer)
+    state = method.state if isinstance(method, RemembersSteps) else None
+    save_checkpoint(folder, progress, method.trainable, optimizer, state)
     prune(folder, keep=recipe.training.keep_checkpoints, held_out=progress.held_out)
     run.events.write("checkpoint", progress.step, path=f"checkpoints/step-{progress.step}")
 

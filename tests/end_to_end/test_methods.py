@@ -30,6 +30,12 @@ WAYS: dict[str, dict[str, Any]] = {
         "training": {"activation_checkpointing": True},
     },
     "loftq": {"method": {"type": "loftq", "rank": 4}},
+    "ia3": {"method": "ia3", "training": {"learning_rate": 0.02}},
+    "adalora on nf4": {"method": "adalora", "model": {"base": "nf4"}},
+    "prefix-tuning": {
+        "method": {"type": "prefix-tuning", "virtual_tokens": 4},
+        "training": {"learning_rate": 0.02},
+    },
     "dora on int8, adafactor": {
         "model": {"base": "int8"},
         "method": {"type": "dora", "rank": 4},

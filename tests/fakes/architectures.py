@@ -110,7 +110,13 @@ DECODERS: dict[str, Architecture] = {
     ),
     "gpt2": Architecture(
         kind="gpt2",
-        settings={"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128},
+        settings={
+            "n_embd": 32,
+            "n_layer": 2,
+            "n_head": 4,
+            "n_positions": 128,
+            "num_key_value_heads": 4,
+        },
         linears=("c_attn", "c_proj", "c_fc", "c_proj"),
         is_tied=True,
     ),

@@ -1,7 +1,7 @@
 """One table over methods, bases and architectures: what holds for each that can be combined.
 
-By default every method meets every architecture, and every base that it can stand on, in turn;
-TUNESMITH_WHOLE_TABLE=1 runs each of the three-way combinations.
+By default each of our own methods meets every architecture, and every base that it can stand on, in
+turn; each of the PEFT library's meets every third. TUNESMITH_WHOLE_TABLE=1 runs all combinations.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ from torch import Tensor, nn
 
 from tests.fakes.architectures import DECODERS, VOCABULARY, save_decoder
 from tests.fakes.tiny_llama import make_examples
+from tunesmith.core.errors import RecipeError
 from tunesmith.data.collate import Batch, to_batch
 from tunesmith.methods.attach import load_adapter
-from tunesmith.methods.base import AppliedMethod, count_trainable
-from tunesmith.methods.lora_method import AppliedLora, adapters_off
+from tunesmith.methods.base import AppliedMethod, RemembersSteps, count_trainable
 from tunesmith.methods.select import apply_method
+from tunesmith.methods.switching import adapters_off
+from tunesmith.methods.targets import find_targets
 from tunesmith.models.facts import read_facts
-from tunesmith.models.linear import in_features, is_linear, out_features
+from tunesmith.models.linear import in_features, out_features
 from tunesmith.models.load import load_base, load_model
 from tunesmith.models.originals import Originals
 from tunesmith.recipe.load import load_recipe
+from tunesmith.recipe.peft_method import ROWS
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.training import TrainingPart
-from tunesmith.training.checkpoint import Progress, load_newest, save_checkpoint
+from tunesmith.training.checkpoint import Progress, load_newest, method_state, save_checkpoint
 from tunesmith.training.loss import language_model
 from tunesmith.training.optimizer import make_optimizer
 from tunesmith.training.step import train_step
@@ -52,9 +55,21 @@ METHODS: dict[str, tuple[str, ...]] = {
     "loftq": ROUNDED,
     "whole": (*WHOLE, *ROUNDED),
     "full": WHOLE,
+    **{word: (*WHOLE, *(ROUNDED if row.on_quantised else ())) for word, row in ROWS.items()},
+}
+# Settings that tiny layers allow.
+TINY: dict[str, dict[str, Any]] = {
+    "vera": {"rank": 8},
+    "oft": {"block_size": 8},
+    "c3a": {"block_size": 8},
+    "road": {"block_size": 8},
+    "fourierft": {"frequencies": 20},
+    "waveft": {"frequencies": 20},
+    "vblora": {"vectors": 8, "vector_length": 8},
+    **{word: {"virtual_tokens": 5} for word in ("prompt-tuning", "p-tuning", "prefix-tuning")},
 }
 # A start at what quantising took changes the quantised model, and is meant to.
-CHANGES_AT_THE_START = ("loftq",)
+CHANGES_AT_THE_START = ("loftq", *(word for word, row in ROWS.items() if not row.starts_at_nothing))
 TOKENS = torch.arange(24).view(2, 12) * 7 % VOCABULARY
 # How far the same function may be computed apart: bf16 rounds what goes from layer to layer.
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.0, "int8": 1e-5, "nf4": 0.0, "fp4": 1e-5}
@@ -64,6 +79,8 @@ def cells() -> Iterator[tuple[str, str, str]]:
     whole = os.environ.get("TUNESMITH_WHOLE_TABLE") == "1"
     for row, architecture in enumerate(DECODERS):
         for column, (method, bases) in enumerate(METHODS.items()):
+            if method in ROWS and (row + column) % 3 and not whole:
+                continue
             for base in bases if whole else [bases[(row + column) % len(bases)]]:
                 yield method, base, architecture
 
@@ -87,7 +104,7 @@ class Cell:
         self.model: Any = load_base(folder, recipe.model)
         self.at_first = logits_of(self.model)
         self.method: AppliedMethod = apply_method(
-            self.model, recipe.method, seed=0, original=Originals(folder).weight
+            self.model, recipe.method, seed=0, original=Originals(folder).weight, steps=2
         )
         self.language_model = language_model(self.model, read_facts(folder))
         self.optimizer = make_optimizer(
@@ -121,14 +138,17 @@ def batches(seed: int) -> list[Batch]:
 
 
 def recipe_for(method: str, base: str, folder: Path) -> Recipe:
+    row = ROWS.get(method)
     match method:
         case "full":
             values: dict[str, Any] = {"type": method}
         case "whole":  # adapters, and what turns tokens into numbers and back
-            embedding = "wte" if (folder.name == "gpt2") else "embed_tokens"
+            embedding = "wte" if folder.name == "gpt2" else "embed_tokens"
             values = {"type": "lora", "rank": RANK, "modules_to_save": [embedding, "lm_head"]}
         case _:
-            values = {"type": method, "rank": RANK}
+            takes_rank = row is None or "rank" in row.takes
+            rank = {"rank": RANK} if takes_rank else {}
+            values = {"type": method, **rank, **TINY.get(method, {})}
     return load_recipe(
         {
             "model": {"source": str(folder), **BASES[base]},
@@ -149,18 +169,36 @@ def untrained(model: nn.Module, method: AppliedMethod) -> dict[str, Tensor]:
     }
 
 
-def closed_form(model: nn.Module, method: str) -> int:
+# The values of one layer with rank r, by its widths: inputs, outputs.
+COUNTS: dict[str, Callable[[int, int], int]] = {
+    **dict.fromkeys(
+        ("lora", "rslora", "lora+", "pissa", "loftq", "whole", "gralora", "hira", "shira"),
+        lambda inner, outer: RANK * (inner + outer),
+    ),
+    "dora": lambda inner, outer: RANK * (inner + outer) + outer,
+    "loha": lambda inner, outer: 2 * RANK * (inner + outer),
+    "delora": lambda inner, outer: RANK * (inner + outer) + 1,
+    "hra": lambda inner, _: RANK * inner,
+    "miss": lambda _, outer: RANK * outer,
+    "road": lambda _, outer: 2 * outer // 2,
+    "vera": lambda _, outer: TINY["vera"]["rank"] + outer,
+    "fourierft": lambda *_: TINY["fourierft"]["frequencies"],
+    "waveft": lambda *_: TINY["waveft"]["frequencies"],
+}
+
+
+def closed_form(model: Any, method: str) -> int | None:
     if method == "full":
         return sum(value.numel() for value in model.parameters())
-    head = model.get_output_embeddings()  # type: ignore[operator]
-    linears = [m for m in model.modules() if is_linear(m) and m is not head]
-    widths = [(in_features(m), out_features(m)) for m in linears]
-    count = sum(RANK * (inner + outer) for inner, outer in widths)
-    if method == "whole":  # the two are one where they are tied
-        owner: Any = model
-        matrices = {id(m.weight): m.weight for m in (head, owner.get_input_embeddings())}
-        return count + sum(matrix.numel() for matrix in matrices.values())
-    return count + (sum(outer for _, outer in widths) if method == "dora" else 0)
+    if method not in COUNTS:
+        return None
+    layers = find_targets(model, "all-linear").values()
+    count = sum(COUNTS[method](in_features(layer), out_features(layer)) for layer in layers)
+    if method != "whole":
+        return count
+    # the two are one where they are tied
+    ends = (model.get_output_embeddings(), model.get_input_embeddings())
+    return count + sum(matrix.numel() for matrix in {end.weight for end in ends})
 
 
 def assert_near(found: Tensor, expected: Tensor, base: str) -> None:
@@ -173,24 +211,33 @@ def test_a_method_on_a_base_of_an_architecture(
 ) -> None:
     folder = folder_of(architecture)
     recipe = recipe_for(method, base, folder)
+    row = ROWS.get(method)
+    # quantised layers are all of one kind
+    if architecture == "gpt2" and base in WHOLE and row and not row.on_conv1d:
+        with pytest.raises(RecipeError, match="use method: lora"):
+            Cell(recipe, folder)
+        return
     cell = Cell(recipe, folder)
-    is_adapter = isinstance(cell.method, AppliedLora)
 
     # step 0 is the identity, and what is trained is counted by its closed form
     started = logits_of(cell.model)
     if method in CHANGES_AT_THE_START:
         assert not started.equal(cell.at_first)
     else:
-        assert_near(started, cell.at_first, base)
+        # the library's layers add a bias behind other roundings
+        near = 0.1 if row and TOLERANCE[base] == 0.0 else TOLERANCE[base]
+        torch.testing.assert_close(started, cell.at_first, atol=near, rtol=near)
     plain = load_model(folder, recipe.model.dtype)  # type: ignore[arg-type]
-    assert count_trainable(cell.method) == closed_form(plain, method)
+    count = closed_form(plain, method)
+    assert count is None or count_trainable(cell.method) == count
 
     # two steps change what may change and nothing else; the second again from a checkpoint
     still = untrained(cell.model, cell.method)
     before = {name: value.detach().clone() for name, value in cell.method.trainable.items()}
     cell.step(batches(1))
     checkpoints = tmp_path / "checkpoints"
-    save_checkpoint(checkpoints, Progress(step=1), cell.method.trainable, cell.optimizer)
+    state = cell.method.state if isinstance(cell.method, RemembersSteps) else None
+    save_checkpoint(checkpoints, Progress(step=1), cell.method.trainable, cell.optimizer, state)
     loss = cell.step(batches(2))
     after = cell.method.trainable
     unmoved = [name for name, value in before.items() if value.equal(after[name])]
@@ -201,6 +248,8 @@ def test_a_method_on_a_base_of_an_architecture(
 
     again = Cell(recipe, folder)
     assert load_newest(checkpoints, again.method.trainable, again.optimizer)
+    if isinstance(again.method, RemembersSteps):
+        again.method.put_back(method_state(checkpoints, 1))
     again.method.publish()
     assert again.step(batches(2)) == loss
     assert all(value.equal(after[name]) for name, value in again.method.trainable.items())
@@ -209,11 +258,13 @@ def test_a_method_on_a_base_of_an_architecture(
     trained = logits_of(cell.model)
     assert not trained.equal(cell.at_first)
     cell.method.save(tmp_path / "saved", base=str(folder))
-    if not is_adapter:
+    if method == "full":
         assert_near(logits_of(load_model(tmp_path / "saved", recipe.model.dtype)), trained, base)
         return
     loaded = load_base(folder, recipe.model)
     load_adapter(loaded, tmp_path / "saved")
-    assert_near(logits_of(loaded), trained, base)
+    # AdaLoRA's file lacks the ranks that were taken out, so its sums are shorter
+    near = 0.1 if method == "adalora" and TOLERANCE[base] == 0.0 else TOLERANCE[base]
+    torch.testing.assert_close(logits_of(loaded), trained, atol=near, rtol=near)
     with adapters_off(cell.model):
         assert logits_of(cell.model).equal(cell.at_first)

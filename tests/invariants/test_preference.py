@@ -11,7 +11,8 @@ import torch
 from tests.fakes.tiny_llama import language_model, make_llama, randomize_adapters
 from tests.fakes.tiny_preference import batches_of, is_rejected, make_pairs
 from tunesmith.data.mismatch import Mismatched
-from tunesmith.methods.lora_method import AppliedLora, adapters_off, apply_lora
+from tunesmith.methods.lora_method import AppliedLora, apply_lora
+from tunesmith.methods.switching import adapters_off
 from tunesmith.recipe.method import LoraMethod
 from tunesmith.recipe.task import PreferenceTask
 from tunesmith.training.objective import Objective

@@ -38,6 +38,7 @@ VERBS = (
     ("merge", "merge:merge", "Work an adapter into its base model, as a folder of its own."),
     ("data", "data:app", "Check, show and count the rows of a data file."),
     ("recipe", "recipe:recipe", "Show a recipe in full, with where each value comes from."),
+    ("methods", "methods:methods", "List what can be trained, at what cost, and when to take it."),
     ("runs", "runs:app", "List, show and follow runs."),
     ("doctor", "doctor:doctor", "Say what this machine has and what is missing."),
 )

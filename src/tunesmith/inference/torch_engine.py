@@ -27,6 +27,7 @@ from tunesmith.inference.incremental import IncrementalDecoder
 from tunesmith.inference.kv_cache import is_plain, make_cache
 from tunesmith.inference.sampling import Sampler
 from tunesmith.inference.stops import stop_ids
+from tunesmith.methods.prompts import prompt_length
 from tunesmith.models.evaluating import evaluating
 
 # Tokens in the cache at once. For a model of 135M parameters in bf16 these are 190 MB.
@@ -46,7 +47,8 @@ class TorchEngine:
         self._batch_tokens = batch_tokens
         generation = model.generation_config
         self._stop_ids = stop_ids(tokenizer, generation.eos_token_id if generation else None)
-        self._max_positions: int | None = getattr(model.config, "max_position_embeddings", None)
+        positions: int | None = getattr(model.config, "max_position_embeddings", None)
+        self._max_positions = None if positions is None else positions - prompt_length(model)
 
     def generate(
         self,

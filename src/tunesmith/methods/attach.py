@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from tunesmith.core.errors import Fault, ModelError
 from tunesmith.methods.adapter_files import MAX_NAMES_IN_MESSAGE, Adapter, Update, read_adapter
+from tunesmith.methods.base import AppliedMethod
 from tunesmith.methods.dora import DoraLinear
 from tunesmith.methods.lora import LoraLinear
 from tunesmith.methods.lora_method import AdapterLayer, AppliedLora
 from tunesmith.methods.start import Factors
 from tunesmith.methods.whole import put_whole
 from tunesmith.models.linear import in_features, is_linear, out_features, replace_module
+from tunesmith.recipe.adapter_config import is_of_library
 from tunesmith.recipe.method import LoraMethod
 
 
@@ -32,12 +34,17 @@ class Weighted:
     weight: float = 1.0
 
 
-def load_adapter(model: nn.Module, folder: Path) -> AppliedLora:
+def load_adapter(model: nn.Module, folder: Path) -> AppliedMethod:
     """Wrap `model` with the adapter in `folder`; every tensor finds its place, or it is an error.
 
     Raises:
         ModelError: the folder holds no adapter, or one that was made for another model.
     """
+    if is_of_library(folder):
+        # The library takes a second to import, which few adapters need.
+        from tunesmith.methods.peft_library import load_peft
+
+        return load_peft(model, folder)
     return load_adapters(model, [Weighted(folder)])
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class AppliedMethod(Protocol):
@@ -23,11 +23,32 @@ class AppliedMethod(Protocol):
         ...
 
     def publish(self) -> None:
-        """Let the model compute with the values that `trainable` now has; gradients are there."""
+        """Let the model compute with the values that `trainable` now has.
+
+        After a step gradients are still there; after values were put back there are none.
+        """
         ...
 
     def save(self, folder: Path, *, base: str) -> None:
         """Write what was trained to `folder`; `base` says where the base model is found."""
+        ...
+
+
+@runtime_checkable
+class RemembersSteps(Protocol):
+    """What a method offers beside that whose steps depend on the ones before."""
+
+    def add_gradients(self) -> None:
+        """Add the gradient of the method's own penalty, once a step, before it is clipped."""
+        ...
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must keep beside the trained values."""
+        ...
+
+    def put_back(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what a checkpoint kept."""
         ...
 
 

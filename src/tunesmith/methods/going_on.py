@@ -8,10 +8,10 @@ from tunesmith.core.errors import Fault, ModelError
 from tunesmith.methods.base_record import require_base
 from tunesmith.models.prepare import PreparedModel, prepare_model
 from tunesmith.recipe.adapter_config import read_adapter_config
-from tunesmith.recipe.method import FullMethod, LoraMethod
+from tunesmith.recipe.method import LoraMethod, Method
 
 
-def starting_adapter(part: LoraMethod | FullMethod) -> Path | None:
+def starting_adapter(part: Method) -> Path | None:
     """The folder of the adapter that a run goes on from, where it does."""
     if isinstance(part, LoraMethod) and part.adapter is not None:
         return Path(part.adapter)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
@@ -160,19 +159,3 @@ def adapter_tensors(layers: dict[str, AdapterLayer]) -> Iterator[tuple[str, nn.P
         yield f"{path}.lora_B.weight", layer.lora_B
         if isinstance(layer, DoraLinear):
             yield f"{path}.lora_magnitude_vector", layer.magnitude
-
-
-@contextmanager
-def adapters_off(model: nn.Module) -> Generator[None]:
-    """Compute as the base model does, for the time of a `with` block."""
-    layers = [
-        module for module in model.modules() if isinstance(module, AdapterLayer | WholeModules)
-    ]
-    before = [layer.active for layer in layers]
-    for layer in layers:
-        layer.active = False
-    try:
-        yield
-    finally:
-        for layer, active in zip(layers, before, strict=True):
-            layer.active = active

@@ -43,7 +43,16 @@ def supports(decoder: nn.Module) -> bool:
         and getattr(config, "hidden_act", None) == "silu"
         and not getattr(config, "attention_dropout", 0.0)
         and config.rope_parameters.get("rope_type") in {"default", "linear", "llama3"}
+        and _is_unwrapped(decoder)
     )
+
+
+def _is_unwrapped(decoder: Any) -> bool:
+    """Whether no method has put something before the texts, or itself around a norm."""
+    layers: Any = decoder.layers
+    norms = [decoder.norm, *(layer.input_layernorm for layer in layers)]
+    has_prompt = any(name == "virtual_prompt" for name, _ in decoder.named_children())
+    return not has_prompt and all(hasattr(norm, "variance_epsilon") for norm in norms)
 
 
 def run_packed(

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from tunesmith.core.errors import Fault, ModelError
 from tunesmith.core.run_dir import read_json
+from tunesmith.recipe.peft_method import ROWS
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +143,14 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     if faults:
         raise ModelError(faults, code="adapter_unsupported")
     return _as_config(values, file)
+
+
+def is_of_library(folder: Path) -> bool:
+    """Whether the adapter is of a method that the PEFT library computes (recipe/peft_method.py)."""
+    file = folder / CONFIG_FILE
+    values: object = read_json(file) if file.is_file() else None
+    kind = cast(dict[str, Any], values).get("peft_type") if isinstance(values, dict) else None
+    return any(kind == row.peft for row in ROWS.values())
 
 
 def base_of(folder: Path) -> str:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from tunesmith.core.errors import Fault
+from tunesmith.recipe.method import METHOD_TYPES
 from tunesmith.recipe.part import Part
 from tunesmith.recipe.recipe import SHORTHANDS
 from tunesmith.recipe.task import ForeignOptionError
@@ -53,7 +54,7 @@ def _recipe_path(loc: Sequence[str | int]) -> KeyPath:
     path: list[str | int] = []
     for step in loc:
         part = dotted(tuple(path))
-        if part == "method" and step in ("lora", "full"):
+        if part == "method" and step in METHOD_TYPES:
             continue
         if part == "task" and step in ("chat", "completion", "preference"):
             continue

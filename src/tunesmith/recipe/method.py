@@ -8,23 +8,10 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from tunesmith.recipe.part import Part
+from tunesmith.recipe.peft_method import ROWS, PeftMethod
+from tunesmith.recipe.target_words import Targets, as_names, as_targets
 
 Init = Literal["default", "pissa", "loftq"]
-TARGET_GROUPS = ("all-linear", "attention", "mlp")
-
-
-def _as_targets(value: object) -> object:
-    """One module name becomes a list of one; lists become tuples; groups stay words."""
-    if isinstance(value, str) and value not in TARGET_GROUPS:
-        return (value,)
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _as_names(value: object) -> object:
-    """One name becomes a list of one; lists become tuples."""
-    if isinstance(value, str):
-        return (value,)
-    return tuple(value) if isinstance(value, list) else value
 
 
 class LoraMethod(Part):
@@ -49,9 +36,8 @@ class LoraMethod(Part):
         float, Field(ge=0, lt=1, description="The share of adapter inputs set to zero in training.")
     ] = 0.0
     targets: Annotated[
-        Literal["all-linear", "attention", "mlp"]
-        | Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)],
-        BeforeValidator(_as_targets),
+        Targets,
+        BeforeValidator(as_targets),
         Field(
             description=(
                 "Which linear layers: all-linear, attention, mlp, or a list of these, module names "
@@ -62,12 +48,12 @@ class LoraMethod(Part):
     ] = "all-linear"
     exclude_targets: Annotated[
         tuple[Annotated[str, Field(min_length=1)], ...],
-        BeforeValidator(_as_names),
+        BeforeValidator(as_names),
         Field(description="What to leave out of targets, in the same words; e.g. [*.0.*]."),
     ] = ()
     modules_to_save: Annotated[
         tuple[Annotated[str, Field(min_length=1)], ...],
-        BeforeValidator(_as_names),
+        BeforeValidator(as_names),
         Field(
             description=(
                 "Modules that are trained whole beside the adapters and saved with them, by name: "
@@ -111,4 +97,6 @@ class FullMethod(Part):
     type: Annotated[Literal["full"], Field(description="All weights.")] = "full"
 
 
-MethodPart = Annotated[LoraMethod | FullMethod, Field(discriminator="type")]
+METHOD_TYPES = ("lora", "rslora", "dora", "full", *ROWS)
+Method = LoraMethod | FullMethod | PeftMethod
+MethodPart = Annotated[Method, Field(discriminator="type")]

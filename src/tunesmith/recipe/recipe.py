@@ -8,9 +8,10 @@ from pydantic import BeforeValidator, Field
 
 from tunesmith.recipe.data import DataPart, plain_columns
 from tunesmith.recipe.evaluation import EvaluationPart
-from tunesmith.recipe.method import FullMethod, LoraMethod, MethodPart
+from tunesmith.recipe.method import FullMethod, LoraMethod, Method, MethodPart
 from tunesmith.recipe.model import ModelPart
 from tunesmith.recipe.part import Part
+from tunesmith.recipe.peft_method import PeftMethod
 from tunesmith.recipe.strategy import StrategyPart
 from tunesmith.recipe.task import ChatTask, PreferenceTask, TaskPart, expand_task
 from tunesmith.recipe.training import TrainingPart
@@ -44,9 +45,7 @@ class Recipe(Part):
         return self.training.learning_rate or default_learning_rate(self.method, self.task)
 
 
-def default_learning_rate(
-    method: LoraMethod | FullMethod, task: ChatTask | PreferenceTask
-) -> float:
+def default_learning_rate(method: Method, task: ChatTask | PreferenceTask) -> float:
     """The method's rate for the task.
 
     Preferences take a tenth: their gradient does not shrink as a model gets better at its answers,
@@ -61,13 +60,15 @@ def default_learning_rate(
             assert_never(task)
 
 
-def _default_rate(method: LoraMethod | FullMethod) -> float:
+def _default_rate(method: Method) -> float:
     """Adapters start at zero and bear ten times the rate of weights that are trained already."""
     match method:
         case LoraMethod():
             return 2e-4
         case FullMethod():
             return 2e-5
+        case PeftMethod():
+            return method.row.learning_rate
         case _:
             assert_never(method)
 

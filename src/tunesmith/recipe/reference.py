@@ -15,6 +15,7 @@ from tunesmith.recipe.evaluation import EvaluationPart
 from tunesmith.recipe.method import FullMethod, LoraMethod
 from tunesmith.recipe.model import ModelPart, SpecialTokens
 from tunesmith.recipe.part import Part
+from tunesmith.recipe.peft_method import PeftMethod
 from tunesmith.recipe.strategy import StrategyPart
 from tunesmith.recipe.task import ChatTask, PreferenceTask
 from tunesmith.recipe.training import TrainingPart
@@ -38,6 +39,7 @@ PARTS: tuple[tuple[str, type[Part]], ...] = (
     ("data.columns", ColumnMap),
     ("method, type: lora", LoraMethod),
     ("method, type: full", FullMethod),
+    ("method, type: ia3, vera, prompt-tuning and others", PeftMethod),
     ("training", TrainingPart),
     ("strategy", StrategyPart),
     ("evaluation", EvaluationPart),

@@ -17,11 +17,6 @@ _TASK_COLUMNS = {
     "summarization": "columns document, summary",
     "text-generation": "columns text, ground_truth",
 }
-_ADAPTER_METHODS = (
-    *("loha", "lokr", "ia3", "vera", "oft", "adalora"),
-    *("prefix", "prompt", "p-tuning", "bitfit"),
-)
-
 # Recipe path -> word -> (why not, what to write instead).
 VALUES: dict[str, dict[str, tuple[str, str]]] = {
     "task.type": {
@@ -34,8 +29,19 @@ VALUES: dict[str, dict[str, tuple[str, str]]] = {
         "pretraining": (_NOT_IN_THIS_VERSION, "use task: completion with format: text"),
     },
     "method.type": {
-        **dict.fromkeys(_ADAPTER_METHODS, (_NOT_IN_THIS_VERSION, _USE_LORA)),
-        "peft": ("is a family of methods, not one", _USE_LORA),
+        **{
+            other: ("has another name here", f"use method: {ours}")
+            for other, ours in {
+                **dict.fromkeys(("prompt", "soft-prompt", "prompt_tuning"), "prompt-tuning"),
+                **dict.fromkeys(("prefix", "prefix_tuning"), "prefix-tuning"),
+                **dict.fromkeys(("ptuning", "p_tuning"), "p-tuning"),
+                **dict.fromkeys(("(ia)3", "(ia)^3"), "ia3"),
+                **dict.fromkeys(("ln_tuning", "layernorm"), "ln-tuning"),
+                "bone": "miss",
+            }.items()
+        },
+        "bitfit": (_NOT_IN_THIS_VERSION, "use method: ln-tuning (the norms alone) or method: lora"),
+        "peft": ("is a family of methods, not one", "choose one that `tunesmith methods` lists"),
         "none": ("leaves nothing to train", "use method: lora or method: full"),
     },
     "strategy.type": dict.fromkeys(

@@ -14,6 +14,7 @@ from tunesmith.recipe.foreign_keys import COMMAND_OPTIONS, OUR_KEYS
 from tunesmith.recipe.method import FullMethod, LoraMethod
 from tunesmith.recipe.model import ModelPart, SpecialTokens
 from tunesmith.recipe.part import Part
+from tunesmith.recipe.peft_method import PeftMethod
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.strategy import StrategyPart
 from tunesmith.recipe.task import ChatTask, PreferenceTask
@@ -27,7 +28,7 @@ PARTS: dict[str, tuple[type[Part], ...]] = {
     "task": (ChatTask, PreferenceTask),
     "data": (DataPart,),
     "data.columns": (ColumnMap,),
-    "method": (LoraMethod, FullMethod),
+    "method": (LoraMethod, FullMethod, PeftMethod),
     "training": (TrainingPart,),
     "strategy": (StrategyPart,),
     "evaluation": (EvaluationPart,),

@@ -2,6 +2,7 @@
 
     checkpoints/step-40/  trained.safetensors    the method's parameters, fp32
                           optimizer.safetensors  its moments, by parameter name
+                          method.safetensors     what the method remembers, where it does
                           progress.json          step, held-out losses, random state, counts
                           manifest.json          size and sha256 of each file above
 
@@ -31,9 +32,10 @@ from tunesmith.methods.adapter_files import as_os_error
 
 log = logging.getLogger(__name__)
 
-TRAINED, OPTIMIZER, PROGRESS, MANIFEST = (
+TRAINED, OPTIMIZER, METHOD, PROGRESS, MANIFEST = (
     "trained.safetensors",
     "optimizer.safetensors",
+    "method.safetensors",
     "progress.json",
     "manifest.json",
 )
@@ -60,8 +62,9 @@ def save_checkpoint(
     progress: Progress,
     trainable: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Tensor] | None = None,
 ) -> Path:
-    """Write `folder/step-N` and return it.
+    """Write `folder/step-N` and return it; `state` is what the method remembers.
 
     Raises:
         RunError: the disk is full or fails; earlier checkpoints are untouched, nothing half-written
@@ -73,7 +76,7 @@ def save_checkpoint(
         folder.mkdir(exist_ok=True)
         _clear_half_written(folder)
         temporary.mkdir()
-        _write_files(temporary, progress, trainable, optimizer)
+        _write_files(temporary, progress, trainable, optimizer, state or {})
         _verify(temporary)
         if final.exists():  # made by this run before it was stopped and resumed from an older one
             shutil.rmtree(final)
@@ -105,6 +108,12 @@ def load_newest(
     return None
 
 
+def method_state(folder: Path, step: int) -> dict[str, Tensor]:
+    """Read what the method remembered at a step; nothing where it remembers nothing."""
+    file = folder / f"step-{step}" / METHOD
+    return safetensors.torch.load_file(file) if file.is_file() else {}
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """All checkpoints by step."""
     if not folder.is_dir():
@@ -132,11 +141,17 @@ def _write_files(
     progress: Progress,
     trainable: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Tensor],
 ) -> None:
     held = {name: parameter.detach().contiguous() for name, parameter in trainable.items()}
     safetensors.torch.save_file(held, folder / TRAINED)
     tensors, numbers = _state_of(trainable, optimizer)
     safetensors.torch.save_file(tensors, folder / OPTIMIZER)
+    written = [TRAINED, OPTIMIZER, PROGRESS]
+    if state:
+        own = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
+        safetensors.torch.save_file(own, folder / METHOD)
+        written.append(METHOD)
     write_json(
         folder / PROGRESS,
         {
@@ -152,7 +167,7 @@ def _write_files(
     )
     files = {
         name: {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
-        for name in (TRAINED, OPTIMIZER, PROGRESS)
+        for name in written
     }
     for name in files:
         _flush(folder / name)

@@ -58,6 +58,7 @@ class MemoryAsk:
     packed: bool
     recompute: bool
     process_bytes: int
+    matrices: int = 0  # in fp32 of each layer's size, which some methods keep
     base: str | None = None
     double_quant: bool = True
 
@@ -113,6 +114,12 @@ def adapter_values(facts: ModelFacts, rank: int) -> int:
     return facts.layers * rank * widths
 
 
+def _layer_values(facts: ModelFacts) -> int:
+    """The weights of one layer's linears in a gated decoder."""
+    query, key = facts.heads * facts.head_width, facts.kv_heads * facts.head_width
+    return facts.hidden * (2 * query + 2 * key + 3 * facts.mlp)
+
+
 def _weight_bytes(ask: MemoryAsk) -> int:
     facts = ask.facts
     if ask.base is None:
@@ -131,7 +138,7 @@ def _weight_bytes(ask: MemoryAsk) -> int:
 
 def _activation_bytes(ask: MemoryAsk) -> int:
     facts, tokens = ask.facts, ask.tokens
-    layer = tokens * _layer_bytes_a_token(ask)
+    layer = tokens * _layer_bytes_a_token(ask) + 4 * ask.matrices * _layer_values(facts)
     inputs = tokens * facts.hidden * ask.dtype_bytes
     end = 3 * inputs  # the last norm, hidden states where they are asked for, their gradient
     if ask.recompute:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 import torch
 
@@ -16,11 +17,13 @@ from tunesmith.core.errors import Fault, MachineError
 from tunesmith.data.pack import StepPlan
 from tunesmith.models import packed_llama
 from tunesmith.models.facts import ModelFacts
-from tunesmith.recipe.method import FullMethod
+from tunesmith.recipe.method import FullMethod, LoraMethod
+from tunesmith.recipe.peft_method import PeftMethod
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.training.memory import MemoryAsk, MemoryEstimate, adapter_values, estimate_memory
 from tunesmith.training.optimizer import require_optimizer
 
+RANK_OF_OTHERS = 8  # most other methods train fewer values than low rank 8; the plan counts them
 LEAST_SHARE = 0.85  # the estimate is within 15% of what is measured
 
 
@@ -108,8 +111,17 @@ def _ask(
     process_bytes: int,
 ) -> MemoryAsk:
     method = recipe.method
-    # A method without a rank on a frozen base trains less than low rank 8 does.
-    rank = 0 if isinstance(method, FullMethod) else getattr(method, "rank", 8)
+    matrices = 0
+    match method:
+        case LoraMethod():
+            rank, trainable = method.rank, adapter_values(facts, method.rank)
+        case FullMethod():
+            rank, trainable = 0, facts.parameters
+        case PeftMethod():
+            rank, matrices = method.rank or RANK_OF_OTHERS, method.row.matrices
+            trainable = adapter_values(facts, RANK_OF_OTHERS)
+        case _:
+            assert_never(method)
     groups = [group for step in plan for group in step.micro_batches]
     packed = packed_llama.knows(facts.architecture)
 
@@ -120,8 +132,9 @@ def _ask(
     return MemoryAsk(
         facts=facts,
         dtype_bytes=dtype_bytes,
-        trainable=adapter_values(facts, rank) if rank else facts.parameters,
+        trainable=trainable,
         rank=rank,
+        matrices=matrices,
         keeps_outputs=method.type == "dora",
         dropout=bool(getattr(method, "dropout", 0.0)),
         optimizer=recipe.training.optimizer,

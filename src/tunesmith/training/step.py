@@ -17,7 +17,7 @@ from torch import nn
 from tunesmith.core.errors import Fault, RunError
 from tunesmith.core.out_of_memory import is_out_of_memory, let_go
 from tunesmith.data.collate import Batch
-from tunesmith.methods.base import AppliedMethod
+from tunesmith.methods.base import AppliedMethod, RemembersSteps
 from tunesmith.training.loss import LanguageModel
 from tunesmith.training.objective import Objective, StepObjective, TokenObjective
 from tunesmith.training.optimizer import RATE_FACTOR
@@ -69,6 +69,8 @@ def train_step(
     step = objective.begin_step(model, batches)
     weight = step.denominator
     total = sum(_accumulate(step, batch) for batch in batches) if weight else 0.0
+    if weight and isinstance(method, RemembersSteps):
+        method.add_gradients()
     parameters = list(method.trainable.values())
     norm = float(nn.utils.clip_grad_norm_(parameters, max_gradient_norm)) if weight else 0.0
     if not math.isfinite(norm):

@@ -176,7 +176,7 @@ def test_dora_in_a_stack_is_refused_with_the_reason(tmp_path: Path) -> None:
         ({"init_lora_weights": "olora"}, "fits a base whose weights"),
         ({"alora_invocation_tokens": [3]}, "certain tokens"),
         ({"future_scale": 0.5}, "future_scale: 0.5 is not known here"),
-        ({"peft_type": "IA3"}, "type IA3"),
+        ({"peft_type": "XLORA"}, "type XLORA"),
     ],
 )
 def test_what_changes_the_function_and_is_not_known_here_is_refused_by_name(

@@ -16,8 +16,9 @@ from tests.fakes.tiny_llama import VOCABULARY, make_llama, randomize_adapters
 from tunesmith.methods.attach import load_adapter
 from tunesmith.methods.base import count_trainable
 from tunesmith.methods.dora import DoraLinear
-from tunesmith.methods.lora_method import AppliedLora, adapters_off, apply_lora
+from tunesmith.methods.lora_method import AppliedLora, apply_lora
 from tunesmith.methods.start import default_start
+from tunesmith.methods.switching import adapters_off
 from tunesmith.methods.targets import find_targets
 from tunesmith.models.linear import bias_of, weight_of
 from tunesmith.recipe.adapter_config import CONFIG_FILE

@@ -16,7 +16,8 @@ from tunesmith.core.errors import ModelError, RecipeError
 from tunesmith.methods.adapter_files import WEIGHTS_FILE
 from tunesmith.methods.attach import load_adapter
 from tunesmith.methods.base import count_trainable
-from tunesmith.methods.lora_method import AppliedLora, adapters_off, apply_lora
+from tunesmith.methods.lora_method import AppliedLora, apply_lora
+from tunesmith.methods.switching import adapters_off
 from tunesmith.methods.targets import find_targets
 from tunesmith.recipe.adapter_config import CONFIG_FILE
 from tunesmith.recipe.method import LoraMethod

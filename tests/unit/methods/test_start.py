@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from tests.fakes.tiny_llama import VOCABULARY, make_llama, randomize_adapters
 from tunesmith.methods.attach import load_adapter
-from tunesmith.methods.lora_method import AppliedLora, adapters_off, apply_lora
+from tunesmith.methods.lora_method import AppliedLora, apply_lora
 from tunesmith.methods.start import default_start, principal_start
+from tunesmith.methods.switching import adapters_off
 from tunesmith.models.originals import Originals
 from tunesmith.models.quantise import quantise_model
 from tunesmith.recipe.method import LoraMethod

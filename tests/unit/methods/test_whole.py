@@ -19,8 +19,9 @@ from tunesmith.data.collate import to_batch
 from tunesmith.methods.adapter_files import WEIGHTS_FILE, read_adapter
 from tunesmith.methods.attach import Weighted, load_adapter, load_adapters
 from tunesmith.methods.base import count_trainable
-from tunesmith.methods.lora_method import AppliedLora, adapters_off, apply_lora
+from tunesmith.methods.lora_method import AppliedLora, apply_lora
 from tunesmith.methods.merge import plan_merge, write_merged
+from tunesmith.methods.switching import adapters_off
 from tunesmith.models.facts import read_facts
 from tunesmith.models.load import load_model
 from tunesmith.recipe.adapter_config import CONFIG_FILE

@@ -12,7 +12,8 @@ from torch import Tensor
 from tests.fakes.tiny_llama import VOCABULARY, make_llama, randomize_adapters
 from tests.unit.models.tiny_models import make_model
 from tunesmith.methods.attach import load_adapter
-from tunesmith.methods.lora_method import adapters_off, apply_lora
+from tunesmith.methods.lora_method import apply_lora
+from tunesmith.methods.switching import adapters_off
 from tunesmith.models.hidden_states import hidden_states
 from tunesmith.models.linear import is_quantised, weight_of
 from tunesmith.models.quantise import quantise_model
