@@ -91,7 +91,7 @@ def test_what_came_out_can_be_talked_to(finished: Path) -> None:
         ({"data": {"train": "no-such.jsonl"}}, "no-such.jsonl"),
         ({"data": {"train": "."}}, "no known kind"),
         ({"trainings": {"epocs": 1}, "method": {"type": "lora", "rnak": 2}}, "rank"),
-        ({"method": {"targets": ["q_proy"]}}, "q_proj, k_proj, v_proj"),
+        ({"method": {"targets": ["q_proy"]}}, "did you mean q_proj?"),
         ({"training": {"warmup": 50, "max_steps": 6}}, "50 steps in a run of 6"),
         ({"data": {"max_length": 99999}}, "512 positions"),
     ],
