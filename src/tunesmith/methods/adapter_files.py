@@ -82,10 +82,12 @@ def write_adapter(
     alphas: Mapping[str, float],
     dropout: float,
     whole: Mapping[str, Tensor] | None = None,
+    task: str | None = "CAUSAL_LM",
 ) -> None:
     """Write both files; the weights are read back and compared with what was trained.
 
-    `whole` are weights that were trained whole, by name.
+    `whole` are weights that were trained whole, by name; `task` is PEFT's word for what the model
+    does.
 
     Raises:
         RunError: the disk is full or cannot be written.
@@ -105,6 +107,7 @@ def write_adapter(
     values = {
         "base_model_name_or_path": base,
         "lora_dropout": dropout,
+        "task_type": task,
         **_whole_config(whole or {}),
     }
     write_json(folder / CONFIG_FILE, {**_peft_config(ranks, alphas, type), **values})
@@ -145,7 +148,6 @@ def _peft_config(
         "rank_pattern": {path: value for path, value in ranks.items() if value != rank},
         # whole paths: a short name would also match layers that were not trained
         "target_modules": sorted(ranks),
-        "task_type": "CAUSAL_LM",
         "use_dora": type == "dora",
         "use_rslora": type == "rslora",
     }

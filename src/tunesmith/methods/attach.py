@@ -121,7 +121,8 @@ def _attach(
         linear = model.get_submodule(path)
         layers[path] = attached_layer(linear, update, dropout=part.dropout)
         replace_module(model, path, layers[path])
-    return AppliedLora(part=part, layers=layers, whole=whole)
+    writes_text = hasattr(model, "prepare_inputs_for_generation")
+    return AppliedLora(part=part, layers=layers, whole=whole, writes_text=writes_text)
 
 
 def attached_layer(linear: nn.Module, update: Update, *, dropout: float = 0.0) -> AdapterLayer:

@@ -32,6 +32,8 @@ class AppliedLora:
     part: LoraMethod
     layers: dict[str, AdapterLayer]
     whole: WholeModules | None = None
+    writes_text: bool = True
+    """Whether the model is one that PEFT knows as a causal language model."""
 
     @property
     def trainable(self) -> dict[str, nn.Parameter]:
@@ -70,6 +72,7 @@ class AppliedLora:
             alphas=alphas,
             dropout=self.part.dropout,
             whole=self.whole.saved() if self.whole else None,
+            task="CAUSAL_LM" if self.writes_text else None,
         )
 
     def _alpha(self, update: Update) -> float:
@@ -113,7 +116,8 @@ def apply_lora(
         layer = kind(linear, start, scale=part.scale, dropout=part.dropout)
         replace_module(model, path, layer)
         layers[path] = layer
-    return AppliedLora(part=part, layers=layers, whole=whole)
+    writes_text = hasattr(model, "prepare_inputs_for_generation")
+    return AppliedLora(part=part, layers=layers, whole=whole, writes_text=writes_text)
 
 
 def _require_no_head(model: nn.Module, targets: Mapping[str, nn.Module]) -> None:

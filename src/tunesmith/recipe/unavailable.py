@@ -100,6 +100,11 @@ KEYS: dict[str, tuple[str, str]] = {
     "strategy.offload": ("(DeepSpeed) " + _NOT_IN_THIS_VERSION, _USE_SINGLE),
     "deepspeed": (_NOT_IN_THIS_VERSION, _USE_SINGLE),
     "fsdp": (_NOT_IN_THIS_VERSION, _USE_SINGLE),
+    "new_tokens": (
+        "(further tokens in the vocabulary) " + _NOT_IN_THIS_VERSION,
+        "use tokens that the vocabulary has: most models keep unused ones (<|reserved_...|>, "
+        "<unused0>), whose rows method.modules_to_save: [embed_tokens] trains",
+    ),
     "use_dora": ("has another name here", "use method: dora"),
     "use_rslora": ("has another name here", "use method: rslora"),
 }

@@ -18,6 +18,7 @@ and methods/lora.py saves. For other architectures they are those of a usual imp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from tunesmith.models.facts import ModelFacts
@@ -30,6 +31,8 @@ from tunesmith.training.loss import LOGIT_CHUNK_BYTES
 KERNEL_CACHE_BYTES = 200 * 10**6
 ALLOCATOR_SHARE = 0.1
 QUANTISED_BLOCK = 64
+EMBEDDING_NAMES = frozenset({"embed_tokens", "wte", "embed_in", "word_embeddings"})
+HEAD_NAMES = frozenset({"lm_head", "embed_out"})
 OPTIMIZER_BYTES: dict[OptimizerName, float] = {
     "adamw": 8.0,
     "adamw-8bit": 2.0 + 2 * 4 / 256,
@@ -118,6 +121,13 @@ def _layer_values(facts: ModelFacts) -> int:
     """The weights of one layer's linears in a gated decoder."""
     query, key = facts.heads * facts.head_width, facts.kv_heads * facts.head_width
     return facts.hidden * (2 * query + 2 * key + 3 * facts.mlp)
+
+
+def whole_values(facts: ModelFacts, names: Sequence[str]) -> int:
+    """The values of embedding and head among modules that are trained whole; others are small."""
+    ends = {name.rpartition(".")[2] for name in names}
+    matrices = bool(ends & EMBEDDING_NAMES) + bool(ends & HEAD_NAMES)
+    return facts.vocab * facts.hidden * (min(1, matrices) if facts.tied else matrices)
 
 
 def _weight_bytes(ask: MemoryAsk) -> int:

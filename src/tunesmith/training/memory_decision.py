@@ -20,7 +20,13 @@ from tunesmith.models.facts import ModelFacts
 from tunesmith.recipe.method import FullMethod, LoraMethod
 from tunesmith.recipe.peft_method import PeftMethod
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.training.memory import MemoryAsk, MemoryEstimate, adapter_values, estimate_memory
+from tunesmith.training.memory import (
+    MemoryAsk,
+    MemoryEstimate,
+    adapter_values,
+    estimate_memory,
+    whole_values,
+)
 from tunesmith.training.optimizer import require_optimizer
 
 RANK_OF_OTHERS = 8  # most other methods train fewer values than low rank 8; the plan counts them
@@ -114,7 +120,8 @@ def _ask(
     matrices = 0
     match method:
         case LoraMethod():
-            rank, trainable = method.rank, adapter_values(facts, method.rank)
+            rank = method.rank
+            trainable = adapter_values(facts, rank) + whole_values(facts, method.modules_to_save)
         case FullMethod():
             rank, trainable = 0, facts.parameters
         case PeftMethod():

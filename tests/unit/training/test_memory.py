@@ -20,7 +20,7 @@ from tunesmith.methods.select import apply_method
 from tunesmith.models.facts import ModelFacts, read_facts
 from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.method import LoraMethod
-from tunesmith.training.memory import MemoryAsk, adapter_values, estimate_memory
+from tunesmith.training.memory import MemoryAsk, adapter_values, estimate_memory, whole_values
 from tunesmith.training.memory_decision import MemoryDecision, decide_memory
 
 LENGTHS = [300] * 40
@@ -83,6 +83,14 @@ def test_the_closed_form_counts_what_an_adapter_trains(tmp_path: Path) -> None:
     facts = read_facts(tmp_path)
     method = apply_method(model, LoraMethod(rank=4), seed=0)
     assert adapter_values(facts, 4) == count_trainable(method)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("names", [("lm_head",), ("embed_tokens", "lm_head"), ("norm",)])
+def test_embedding_and_head_count_once_where_they_are_one(tied: bool, names: Any) -> None:
+    facts = replace(SMALL, tied=tied)
+    matrices = 0 if names == ("norm",) else 1 if tied else len(names)
+    assert whole_values(facts, names) == matrices * facts.vocab * facts.hidden
 
 
 def ask(**changes: Any) -> MemoryAsk:
