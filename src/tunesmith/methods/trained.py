@@ -11,8 +11,14 @@ from torch import nn
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.methods.module_names import short_names
 
-# What an adapter's or a module's own parameters are called, behind the module's path.
-_OWN = re.compile(r"\.(lora_[AB]|lora_magnitude_vector|weight|bias)(\.[a-z]+)?$")
+# What an adapter's or a module's own parameters are called behind the module's path:
+# `lora_A.weight` and, of PEFT's methods (the prefixes of its tuners), `ia3_l` or `hada_w1_a`.
+_ADAPTERS = (
+    "adamss|beft|boft|c3a|deft|delora|fourierft|frod|glora|gralora|hada|hira|hra|ia3|lily|"
+    "ln_tuning|lokr|lora|miss|oft|osf|peanut|poly|psoft|pvera_lambda|randlora|road|shadow|shira|"
+    "supertuning|tinylora|trainable_tokens|unilora|vblora|vera_lambda|waveft"
+)
+_OWN = re.compile(rf"\.(?:(?:{_ADAPTERS})_\w+(?:\.\w+)*|weight|bias)$")
 
 
 @dataclass(frozen=True, kw_only=True)

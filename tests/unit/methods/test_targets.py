@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ from tunesmith.methods.base import count_trainable
 from tunesmith.methods.full import apply_full
 from tunesmith.methods.lora_method import apply_lora
 from tunesmith.methods.targets import find_targets
-from tunesmith.methods.trained import describe_trained, trained_kinds
+from tunesmith.methods.trained import TrainedKind, describe_trained, trained_kinds
 from tunesmith.models.linear import in_features, out_features
 from tunesmith.recipe.method import LoraMethod
 
@@ -254,4 +254,30 @@ def test_the_plan_names_modules_as_a_recipe_may() -> None:
         "post_attention_layernorm",
         "norm",
         "lm_head",
+    ]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("lora_A.weight", "lora_B.weight", "lora_magnitude_vector"),
+        ("ia3_l",),
+        ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
+        ("vera_lambda_b", "vera_lambda_d"),
+        ("weight", "bias"),
+    ],
+)
+def test_the_parameters_of_a_module_are_one_kind(names: tuple[str, ...]) -> None:
+    class Applied:
+        trainable: ClassVar = {
+            f"layers.{layer}.{module}.{name}": torch.nn.Parameter(torch.zeros(3))
+            for layer in (0, 1)
+            for module in ("q_proj", "v_proj")
+            for name in names
+        }
+
+    found: Any = Applied()
+    assert trained_kinds(found) == [
+        TrainedKind(name=module, modules=2, values=6 * len(names))
+        for module in ("q_proj", "v_proj")
     ]
