@@ -33,14 +33,11 @@ from tunesmith.core.run_dir import (
     RunStatus,
     disk_error,
     read_json,
-    write_bytes,
     write_json,
 )
 from tunesmith.core.stopping import StoppedEarly, StopRequests
-from tunesmith.data.account import data_warnings, dropped_lines
-from tunesmith.data.examine import examine, page_of, require_useful
 from tunesmith.data.pack import StepPlan, plan_steps
-from tunesmith.data.pipeline import RunData, check_data, lay_out, require_trainable
+from tunesmith.data.pipeline import RunData, check_data, lay_out
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.data.tokenizer import Tokenizer
 from tunesmith.evaluation.held_out import preference_groups
@@ -71,18 +68,17 @@ from tunesmith.training.checkpoint import (
 from tunesmith.training.environment import compare_environments, describe_environment
 from tunesmith.training.loop import StepDone, train_steps
 from tunesmith.training.loss import language_model
-from tunesmith.training.memory_decision import MemoryDecision, require_machine
+from tunesmith.training.memory_decision import require_machine
 from tunesmith.training.optimizer import make_optimizer
-from tunesmith.training.plan_values import plan_values
 from tunesmith.training.preference_setup import Measurable, make_objectives, units_of
 from tunesmith.training.rehearsal import rehearse_saving, room_of
 from tunesmith.training.schedule import count_warmup_steps
+from tunesmith.training.telling import examine_data, tell_data, tell_plan, tell_step
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
 CHECKPOINTS_PER_RUN = 5
-DROPPED_FILE = "dropped.jsonl"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -171,8 +167,8 @@ def execute(run: Run, stop: StopRequests) -> None:
     source = TokenizerSource(str(prepared.folder), tuple(recipe.model.token_overrides.items()))
     tokenizer = source.tokenizer
     data = lay_out(recipe.data, recipe.task.type, source, tell=tell)
-    tell_data(run, data)
-    examine_data(run, data, source, recipe.model.source)
+    tell_data(run_dir, events, data)
+    examine_data(run_dir, events, data, source, recipe.model.source)
     plan = plan_training(recipe, data)
     held_out = held_out_examples(recipe.task, recipe.evaluation, data)
     held_out_units = units_of(recipe.task, held_out, file=recipe.data.train, is_trained=False)
@@ -191,7 +187,8 @@ def execute(run: Run, stop: StopRequests) -> None:
         tell("this architecture keeps its activations: activation_checkpointing has no effect")
     shares = shares_prefix(recipe)
     scored = language_model(model, facts, share_prefix=shares, recompute=memory.recompute)
-    tell_plan(run, recipe, plan, data, method, facts, dtype, memory)
+    lengths = data.train.lengths.tolist()
+    tell_plan(run_dir, events, part, plan, lengths, method, facts, dtype, memory)
     tell(describe_trained(method, model))
     bound_memory()
     rehearse(run, recipe, method, tokenizer, prepared, facts.parameters * DTYPES[dtype].itemsize)
@@ -391,88 +388,6 @@ def keep_environment(
             run.events.write("warning", run.step, message=difference)
         return
     write_json(file, now)
-
-
-def tell_data(run: Run, data: RunData) -> None:
-    """Say how many rows are used, and everything that was left out or cut."""
-    events, counts = run.events, data.train_side.counts()
-    held_out = data.validation_side.counts()
-    reasons = data.dropped_reasons()
-    events.write(
-        "data",
-        message=f"data: {counts.rows:,} rows to train on ({data.format}), "
-        f"{held_out.rows:,} held out; {counts.tokens:,} tokens, "
-        f"{counts.supervised_tokens:,} of them trained",
-        format=data.format,
-        counts=asdict(data.counts),
-        train=asdict(counts),
-        validation=asdict(held_out),
-        dropped=reasons,
-    )
-    if reasons:
-        write_bytes(run.run_dir.path / DROPPED_FILE, dropped_lines(data))
-    for warning in data_warnings(data, DROPPED_FILE):
-        events.write("warning", message=warning)
-
-
-def examine_data(run: Run, data: RunData, source: TokenizerSource, model: str) -> None:
-    """Look at what would be trained, keep it for people, and stop where it is of no use.
-
-    Raises:
-        DataError: rows do not fit, or nothing useful would be trained.
-    """
-    xray = examine(data, source, model=model)
-    write_json(run.run_dir.xray_json, xray.as_json())
-    write_bytes(run.run_dir.xray_html, page_of(xray, data, source).encode())
-    require_trainable(data, source)
-    require_useful(xray, data)
-    for verdict in xray.verdicts:
-        run.events.write("warning", message=f"{verdict.sentence}; to do: {verdict.remedy}")
-
-
-def tell_plan(
-    run: Run,
-    recipe: Recipe,
-    plan: Sequence[StepPlan],
-    data: RunData,
-    method: AppliedMethod,
-    facts: ModelFacts,
-    dtype: str,
-    memory: MemoryDecision,
-) -> None:
-    """Write plan.json and say what the run will take."""
-    lengths = data.train.lengths.tolist()
-    values = plan_values(plan, lengths, method, facts, recipe.training, dtype, memory)
-    write_json(run.run_dir.plan_json, values)
-    text = (
-        f"plan: {len(plan):,} steps over {values['tokens']:,} tokens; "
-        f"{values['trainable_parameters']:,} of {facts.parameters:,} parameters are trained, in "
-        f"{kept_as(recipe, dtype)}; {values['memory']['total'] / 1e9:.1f} GB of memory expected"
-    )
-    run.events.write("plan", message=text, **values)
-
-
-def kept_as(recipe: Recipe, dtype: str) -> str:
-    """What is computed in, and how the base is kept where that is something else."""
-    return dtype if recipe.model.base is None else f"{dtype} on a base in {recipe.model.base}"
-
-
-def tell_step(events: EventLog, done: StepDone) -> None:
-    """Write a step's numbers."""
-    outcome = asdict(done.outcome)
-    measures = outcome.pop("measures")
-    events.write(
-        "step",
-        done.step,
-        total_steps=done.total_steps,
-        epoch=done.epoch,
-        learning_rate=done.learning_rate,
-        seconds=done.seconds,
-        tokens_per_second=done.outcome.tokens / done.seconds,
-        memory_bytes=hardware.resident_bytes(),
-        **outcome,
-        **measures,
-    )
 
 
 def advance(progress: Progress, done: StepDone) -> Progress:

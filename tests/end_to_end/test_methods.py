@@ -23,23 +23,15 @@ from tunesmith.core.run_dir import RunDir, read_json
 
 WAYS: dict[str, dict[str, Any]] = {
     "full": {"method": "full"},
-    "dora": {"method": {"type": "dora", "rank": 4, "dropout": 0.1}},
     "pissa with LoRA+": {"method": {"type": "pissa", "rank": 4, "b_rate_factor": 4}},
     "qlora, recomputed": {
         "method": {"type": "qlora", "rank": 4},
         "training": {"activation_checkpointing": True},
     },
-    "loftq": {"method": {"type": "loftq", "rank": 4}},
-    "ia3": {"method": "ia3", "training": {"learning_rate": 0.02}},
     "adalora on nf4": {"method": "adalora", "model": {"base": "nf4"}},
     "prefix-tuning": {
         "method": {"type": "prefix-tuning", "virtual_tokens": 4},
         "training": {"learning_rate": 0.02},
-    },
-    "dora on int8, adafactor": {
-        "model": {"base": "int8"},
-        "method": {"type": "dora", "rank": 4},
-        "training": {"optimizer": "adafactor"},
     },
 }
 

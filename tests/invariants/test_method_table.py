@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tests.fakes.architectures import DECODERS, VOCABULARY, save_decoder
 from tests.fakes.tiny_llama import make_examples
+from tests.fakes.tiny_settings import TINY_SETTINGS
 from tunesmith.core.errors import RecipeError
 from tunesmith.data.collate import Batch, to_batch
 from tunesmith.methods.attach import load_adapter
@@ -56,17 +57,6 @@ METHODS: dict[str, tuple[str, ...]] = {
     "whole": (*WHOLE, *ROUNDED),
     "full": WHOLE,
     **{word: (*WHOLE, *(ROUNDED if row.on_quantised else ())) for word, row in ROWS.items()},
-}
-# Settings that tiny layers allow.
-TINY: dict[str, dict[str, Any]] = {
-    "vera": {"rank": 8},
-    "oft": {"block_size": 8},
-    "c3a": {"block_size": 8},
-    "road": {"block_size": 8},
-    "fourierft": {"frequencies": 20},
-    "waveft": {"frequencies": 20},
-    "vblora": {"vectors": 8, "vector_length": 8},
-    **{word: {"virtual_tokens": 5} for word in ("prompt-tuning", "p-tuning", "prefix-tuning")},
 }
 # A start at what quantising took changes the quantised model, and is meant to.
 CHANGES_AT_THE_START = ("loftq", *(word for word, row in ROWS.items() if not row.starts_at_nothing))
@@ -148,7 +138,7 @@ def recipe_for(method: str, base: str, folder: Path) -> Recipe:
         case _:
             takes_rank = row is None or "rank" in row.takes
             rank = {"rank": RANK} if takes_rank else {}
-            values = {"type": method, **rank, **TINY.get(method, {})}
+            values = {"type": method, **TINY_SETTINGS.get(method, {}), **rank}
     return load_recipe(
         {
             "model": {"source": str(folder), **BASES[base]},
@@ -176,14 +166,15 @@ COUNTS: dict[str, Callable[[int, int], int]] = {
         lambda inner, outer: RANK * (inner + outer),
     ),
     "dora": lambda inner, outer: RANK * (inner + outer) + outer,
+    "adalora": lambda inner, outer: RANK * 3 // 2 * (inner + outer + 1),
     "loha": lambda inner, outer: 2 * RANK * (inner + outer),
     "delora": lambda inner, outer: RANK * (inner + outer) + 1,
     "hra": lambda inner, _: RANK * inner,
     "miss": lambda _, outer: RANK * outer,
     "road": lambda _, outer: 2 * outer // 2,
-    "vera": lambda _, outer: TINY["vera"]["rank"] + outer,
-    "fourierft": lambda *_: TINY["fourierft"]["frequencies"],
-    "waveft": lambda *_: TINY["waveft"]["frequencies"],
+    "vera": lambda _, outer: RANK + outer,
+    "fourierft": lambda *_: TINY_SETTINGS["fourierft"]["frequencies"],
+    "waveft": lambda *_: TINY_SETTINGS["waveft"]["frequencies"],
 }
 
 

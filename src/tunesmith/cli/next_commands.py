@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shlex
 from itertools import islice
+from typing import assert_never
 
 from tunesmith.cli.program import shown_path, suggest
 from tunesmith.core.errors import TunesmithError
 from tunesmith.core.run_dir import RunDir
 from tunesmith.data.conversation import Conversation
 from tunesmith.data.validate import check_file
-from tunesmith.recipe import LoraMethod, Recipe
+from tunesmith.recipe import FullMethod, LoraMethod, Recipe
 from tunesmith.recipe.load import recipe_from_resolved
+from tunesmith.recipe.peft_method import PeftMethod
 
 # Enough rows to tell whether they all begin alike.
 ROWS_TO_JUDGE_BY = 50
@@ -35,7 +37,16 @@ def next_commands(run_dir: RunDir) -> dict[str, str]:
 
 def _merging(recipe: Recipe, run_dir: RunDir) -> dict[str, str]:
     """An adapter may be made one with its base; a whole model is one already."""
-    if not isinstance(recipe.method, LoraMethod):
+    match recipe.method:
+        case LoraMethod():
+            merges = True
+        case FullMethod():
+            merges = False
+        case PeftMethod():
+            merges = recipe.method.row.merges
+        case _:
+            assert_never(recipe.method)
+    if not merges:
         return {}
     merged = run_dir.path.with_name(f"{run_dir.path.name}-merged")
     return {"make it one folder": suggest("merge", run_dir.path, "--output", merged)}

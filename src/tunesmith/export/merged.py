@@ -36,12 +36,13 @@ from tunesmith.export.verify import (
     require_agreement,
 )
 from tunesmith.export.what import Trained, find_trained
-from tunesmith.methods.adapter_files import WEIGHTS_FILE, Adapter, read_adapter
+from tunesmith.methods.adapter_files import WEIGHTS_FILE, read_adapter
 from tunesmith.methods.attach import load_adapter
 from tunesmith.methods.merge import MergeDtype, MergePlan, plan_merge, write_merged
 from tunesmith.models.facts import read_facts
 from tunesmith.models.load import Dtype, load_base, load_model
 from tunesmith.models.shards import WrittenFile
+from tunesmith.recipe.adapter_config import library_word, read_adapter_config
 
 MERGE_FILE = "merge.json"
 Tell = Callable[[str], None]
@@ -67,14 +68,13 @@ def merge(
     output = output.expanduser().absolute()
     _require_free(output)
     trained = find_trained(what, base)
-    adapter = read_adapter(trained.folder)
-    plan = plan_merge(trained.base.folder, adapter, dtype)
+    plan = _plan(trained, dtype)
     _require_space(output, plan.bytes)
     unfinished = output.with_name(f".{output.name}.merging")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        record = _fill(unfinished, trained, adapter, plan, dtype, tell)
+        record = _fill(unfinished, trained, plan, dtype, tell)
         if output.exists():  # empty
             output.rmdir()
         unfinished.rename(output)
@@ -85,10 +85,18 @@ def merge(
     return record
 
 
+def _plan(trained: Trained, dtype: MergeDtype) -> MergePlan:
+    if library_word(trained.folder) is None:
+        return plan_merge(trained.base.folder, read_adapter(trained.folder), dtype)
+    # The library takes a second to import, which few merges need.
+    from tunesmith.methods.merge_library import plan_library_merge
+
+    return plan_library_merge(trained.base.folder, trained.folder, dtype)
+
+
 def _fill(
     folder: Path,
     trained: Trained,
-    adapter: Adapter,
     plan: MergePlan,
     dtype: MergeDtype,
     tell: Tell,
@@ -109,7 +117,7 @@ def _fill(
     agreement = compare(wanted, logits_of(merged, wanted.tokens_BT), _coarser(stored, computed))
     require_agreement(agreement, str(folder))
     del merged
-    record = _record(trained, adapter, plan, dtype, files)
+    record = _record(trained, plan, dtype, files)
     record["check"] = {"against": "the adapter on the original weights", "computed_in": computed}
     record["check"] |= agreement.as_json()
     if trained.part.base is not None:
@@ -136,7 +144,6 @@ def _rounded(trained: Trained, wanted: Answers) -> dict[str, Any]:
 
 def _record(
     trained: Trained,
-    adapter: Adapter,
     plan: MergePlan,
     dtype: MergeDtype,
     files: Sequence[WrittenFile],
@@ -147,8 +154,7 @@ def _record(
         "base": {"name": base.name, "origin": dict(base.origin), "sha256s": dict(base.sha256s)},
         "adapter": {
             "folder": str(trained.folder),
-            "type": adapter.config.type,
-            "rank": adapter.config.rank,
+            **_kind(trained.folder),
             "sha256": file_sha256(trained.folder / WEIGHTS_FILE),
         },
         "system": trained.system,
@@ -160,6 +166,14 @@ def _record(
     }
 
 
+def _kind(folder: Path) -> dict[str, Any]:
+    word = library_word(folder)
+    if word is not None:
+        return {"type": word}
+    config = read_adapter_config(folder)
+    return {"type": config.type, "rank": config.rank}
+
+
 def _computing_dtype(folder: Path) -> Dtype:
     """What both are asked in: fp32, which adds no rounding, where a model fits that way."""
     needed = 4 * read_facts(folder).parameters
@@ -169,7 +183,10 @@ def _computing_dtype(folder: Path) -> Dtype:
 def _largest_rounding(plan: MergePlan) -> str:
     """The coarsest dtype of a merged tensor."""
     stored = {
-        piece.stored.dtype for pieces in plan.shards.values() for piece in pieces if piece.update
+        piece.stored.dtype
+        for pieces in plan.shards.values()
+        for piece in pieces
+        if piece.update or piece.whole is not None
     }
     names = {"BF16": "bf16", "F16": "fp16"}
     return next((names[kind] for kind in names if kind in stored), "fp32")

@@ -22,7 +22,7 @@ from tunesmith.methods.lora_method import AdapterLayer, AppliedLora
 from tunesmith.methods.start import Factors
 from tunesmith.methods.whole import put_whole
 from tunesmith.models.linear import in_features, is_linear, out_features, replace_module
-from tunesmith.recipe.adapter_config import is_of_library
+from tunesmith.recipe.adapter_config import library_word
 from tunesmith.recipe.method import LoraMethod
 
 
@@ -40,7 +40,7 @@ def load_adapter(model: nn.Module, folder: Path) -> AppliedMethod:
     Raises:
         ModelError: the folder holds no adapter, or one that was made for another model.
     """
-    if is_of_library(folder):
+    if library_word(folder) is not None:
         # The library takes a second to import, which few adapters need.
         from tunesmith.methods.peft_library import load_peft
 

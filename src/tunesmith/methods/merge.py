@@ -103,6 +103,27 @@ def plan_merge(base: Path, adapter: Adapter, dtype: MergeDtype) -> MergePlan:
     return MergePlan(shards, unties_head=unties_head)
 
 
+def plan_whole(base: Path, values: Mapping[str, Tensor], dtype: MergeDtype) -> MergePlan:
+    """Plan to write the base's files again with some of its tensors replaced, by parameter name.
+
+    Raises:
+        ModelError: the base's files have no such tensor.
+    """
+    model = model_skeleton(base)
+    files = {file: stored_tensors(file) for file in weight_files(base)}
+    _require_known_dtypes(files)
+    names = {tensor.name for tensors in files.values() for tensor in tensors}
+    placed = {_file_name(model, name, names, base, end=""): value for name, value in values.items()}
+    shards = {
+        file: [
+            Piece(_as(tensor, dtype), tensor.name, whole=placed.get(tensor.name))
+            for tensor in tensors
+        ]
+        for file, tensors in files.items()
+    }
+    return MergePlan(shards, unties_head=False)
+
+
 def write_merged(plan: MergePlan, folder: Path) -> list[WrittenFile]:
     """Write the result's weight files, under the names of the base's.
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import peft
+import peft.tuners.boft.layer as boft_layers
 import safetensors.torch
 import torch
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
@@ -39,6 +40,10 @@ IA3_INPUTS = ("mlp.down_proj", "mlp.c_proj", "mlp.fc2", "output.dense")
 FAILURES = (ValueError, TypeError, KeyError, RuntimeError, OSError, safetensors.SafetensorError)
 ADALORA_SURPLUS = 1.5
 ADALORA_BEGINNING, ADALORA_END = 0.1, 0.3
+
+if not torch.cuda.is_available():
+    # It would start a compiler for a CUDA extension, once for each layer, and go on without one.
+    boft_layers.get_fbd_cuda = lambda: None
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +195,9 @@ def _trainable(wrapper: Any) -> dict[str, nn.Parameter]:
 
 def _settle(model: nn.Module, wrapper: Any, word: str) -> None:
     """Do what the library leaves to its users."""
+    for name, parameter in wrapper.named_parameters():
+        if ".ranknum." in name:  # AdaLoRA's number of ranks, which a cast makes trainable
+            parameter.requires_grad_(False)
     if ROWS[word].peft == "SHIRA":
         torch.sparse.check_sparse_tensor_invariants.disable()  # said so, torch does not warn of it
     if ROWS[word].kind == "prompt":

@@ -145,12 +145,12 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     return _as_config(values, file)
 
 
-def is_of_library(folder: Path) -> bool:
-    """Whether the adapter is of a method that the PEFT library computes (recipe/peft_method.py)."""
+def library_word(folder: Path) -> str | None:
+    """The recipe's word for an adapter's method, where the PEFT library computes it."""
     file = folder / CONFIG_FILE
     values: object = read_json(file) if file.is_file() else None
     kind = cast(dict[str, Any], values).get("peft_type") if isinstance(values, dict) else None
-    return any(kind == row.peft for row in ROWS.values())
+    return next((word for word, row in ROWS.items() if row.peft == kind), None)
 
 
 def base_of(folder: Path) -> str:

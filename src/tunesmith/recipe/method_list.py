@@ -100,7 +100,7 @@ def _of_library(word: str, row: Row) -> MethodInfo:
         take_it=row.take_it,
         source=row.source,
         bases=ANY_BASE if row.on_quantised else WHOLE_BASE,
-        merges=False,
+        merges=row.merges,
         starts_at_nothing=row.starts_at_nothing,
         settings={**targets, **row.takes},
     )

@@ -59,6 +59,8 @@ class Row:
     """Whether the model computes the same before the first step."""
     matrices: int = 0
     """How many matrices of each layer's size, in fp32, are kept from forward to backward."""
+    wide_inputs: bool = False
+    """Whether each layer's input is kept in fp32 beside the model's own."""
     on_quantised: bool = False
     on_conv1d: bool = False
     """Whether it works on GPT-2's transposed layers."""
@@ -69,6 +71,11 @@ class Row:
     costs: str
     take_it: str
     source: str
+
+    @property
+    def merges(self) -> bool:
+        """Whether what it does can be worked into the base's weights."""
+        return self.kind != "prompt"
 
     @property
     def has_targets(self) -> bool:
@@ -120,6 +127,7 @@ ROWS: dict[str, Row] = {
         takes={"rank": 256, "dropout": 0.0},
         names={**_RANK, "dropout": "vera_dropout"},
         fixed={"save_projection": True, "projection_prng_key": 0},
+        wide_inputs=True,
         learning_rate=4e-3,
         on_quantised=True,
         on_conv1d=True,
@@ -133,6 +141,7 @@ ROWS: dict[str, Row] = {
         peft="ADALORA",
         takes={"rank": 8, "alpha": 32, "dropout": 0.0},
         names={"rank": "target_r", "alpha": "lora_alpha", "dropout": "lora_dropout"},
+        wide_inputs=True,
         learning_rate=1e-3,
         on_quantised=True,
         on_conv1d=True,
@@ -148,6 +157,7 @@ ROWS: dict[str, Row] = {
         names={"block_size": "oft_block_size", "dropout": "module_dropout"},
         # a rotation exactly: the library's default is a truncated series, which is none
         fixed={"use_cayley_neumann": False},
+        wide_inputs=True,
         learning_rate=1e-3,
         on_quantised=True,
         values=2_321_280,
@@ -215,6 +225,7 @@ ROWS: dict[str, Row] = {
         takes={"block_size": 64},
         names={"block_size": "block_size"},
         fixed={"init_weights": True},
+        wide_inputs=True,
         learning_rate=1e-2,
         on_quantised=True,
         values=1_658_880,
@@ -227,6 +238,7 @@ ROWS: dict[str, Row] = {
         peft="MISS",
         takes={"rank": 16, "dropout": 0.0},
         names={**_RANK, "dropout": "miss_dropout"},
+        wide_inputs=True,
         learning_rate=2e-4,
         on_quantised=True,
         values=2_488_320,
@@ -240,6 +252,7 @@ ROWS: dict[str, Row] = {
         takes={"rank": 32, "alpha": 640, "dropout": 0.0},
         names={**_RANK, "alpha": "randlora_alpha", "dropout": "randlora_dropout"},
         fixed={"save_projection": True, "projection_prng_key": 0},
+        wide_inputs=True,
         learning_rate=1e-4,
         on_quantised=True,
         on_conv1d=True,
@@ -284,6 +297,7 @@ ROWS: dict[str, Row] = {
             "vector_length": "vector_length",
             "dropout": "vblora_dropout",
         },
+        wide_inputs=True,
         learning_rate=1e-3,
         starts_at_nothing=False,
         on_quantised=True,
@@ -298,6 +312,7 @@ ROWS: dict[str, Row] = {
         peft="DELORA",
         takes={"rank": 16, "dropout": 0.0},
         names={**_RANK, "dropout": "module_dropout"},
+        wide_inputs=True,
         learning_rate=1e-3,
         values=4_884_690,
         trains="LoRA's factors, each rank normalised, and one length a layer",
@@ -309,6 +324,7 @@ ROWS: dict[str, Row] = {
         peft="GRALORA",
         takes={"rank": 16, "alpha": 32, "dropout": 0.0},
         names={**_RANK, "alpha": "alpha", "dropout": "gralora_dropout"},
+        wide_inputs=True,
         learning_rate=2e-4,
         on_quantised=True,
         on_conv1d=True,

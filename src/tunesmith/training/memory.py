@@ -62,6 +62,7 @@ class MemoryAsk:
     recompute: bool
     process_bytes: int
     matrices: int = 0  # in fp32 of each layer's size, which some methods keep
+    wide_inputs: bool = False  # each linear's input is kept in fp32, too
     base: str | None = None
     double_quant: bool = True
 
@@ -166,6 +167,8 @@ def _layer_bytes_a_token(ask: MemoryAsk) -> float:
         values += 2 * facts.hidden + query + 2 * key + 2 * facts.mlp
     if ask.dropout:  # the dropped input and its mask
         values += int(1.5 * (5 * facts.hidden + query + facts.mlp))
+    if ask.wide_inputs and ask.dtype_bytes < 4:
+        values += 4 // ask.dtype_bytes * (5 * facts.hidden + query + facts.mlp)
     if ask.packed:
         return ask.dtype_bytes * (values + facts.heads * _kept_keys(ask.longest))
     # Norms in fp32, activations kept apart, rotated beside unrotated; scores of all keys.

@@ -117,7 +117,7 @@ def _ask(
     process_bytes: int,
 ) -> MemoryAsk:
     method = recipe.method
-    matrices = 0
+    row = method.row if isinstance(method, PeftMethod) else None
     match method:
         case LoraMethod():
             rank = method.rank
@@ -125,12 +125,11 @@ def _ask(
         case FullMethod():
             rank, trainable = 0, facts.parameters
         case PeftMethod():
-            rank, matrices = method.rank or RANK_OF_OTHERS, method.row.matrices
-            trainable = adapter_values(facts, RANK_OF_OTHERS)
+            rank, trainable = method.rank or RANK_OF_OTHERS, adapter_values(facts, RANK_OF_OTHERS)
         case _:
             assert_never(method)
     groups = [group for step in plan for group in step.micro_batches]
-    packed = packed_llama.knows(facts.architecture)
+    packed = packed_llama.knows(facts.architecture) and (row is None or row.kind == "layers")
 
     def tokens_of(group: Sequence[int]) -> int:
         own = [lengths[row] for row in group]
@@ -141,7 +140,8 @@ def _ask(
         dtype_bytes=dtype_bytes,
         trainable=trainable,
         rank=rank,
-        matrices=matrices,
+        matrices=row.matrices if row else 0,
+        wide_inputs=row.wide_inputs if row else False,
         keeps_outputs=method.type == "dora",
         dropout=bool(getattr(method, "dropout", 0.0)),
         optimizer=recipe.training.optimizer,

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.fakes.architectures import VOCABULARY, make_decoder, save_decoder
 from tests.fakes.tiny_llama import make_examples
+from tests.fakes.tiny_settings import TINY_SETTINGS
 from tunesmith.core.errors import ModelError, RecipeError
 from tunesmith.data.collate import to_batch
 from tunesmith.data.tokenizer import load_tokenizer
@@ -30,22 +31,12 @@ from tunesmith.training.step import train_step
 
 TOKENS = torch.arange(24).view(2, 12) * 7 % VOCABULARY
 PROMPTS = [word for word, row in ROWS.items() if row.kind == "prompt"]
-TINY: dict[str, dict[str, Any]] = {
-    "oft": {"block_size": 8},
-    "c3a": {"block_size": 8},
-    "road": {"block_size": 8},
-    "vblora": {"vectors": 8, "vector_length": 8},
-    "fourierft": {"frequencies": 20},
-    "waveft": {"frequencies": 20},
-    "shira": {"rank": 4},
-    **{word: {"virtual_tokens": 5} for word in PROMPTS},
-}
 # Those whose whole matrices or masks the meta device cannot make.
 NOT_ON_META = ("boft", "shira")
 
 
 def part_for(word: str) -> PeftMethod:
-    return PeftMethod.model_validate({"type": word, **TINY.get(word, {})})
+    return PeftMethod.model_validate({"type": word, **TINY_SETTINGS.get(word, {})})
 
 
 def logits_of(model: Any) -> Tensor:
