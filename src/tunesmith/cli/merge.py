@@ -59,10 +59,10 @@ def merge(
 
 
 def _numbers(answer: Mapping[str, Any]) -> dict[str, str]:
-    check = answer["check"]
+    check, adapter = answer["check"], answer["adapter"]
+    of_rank = f" of rank {adapter['rank']}" if "rank" in adapter else ""
     numbers = {
-        "adapter": f"{answer['adapter']['type']} of rank {answer['adapter']['rank']} "
-        f"on {answer['base']['name']}",
+        "adapter": f"{adapter['type']}{of_rank} on {answer['base']['name']}",
         "weights": f"{answer['bytes'] / 1e6:,.0f} MB, {answer['merged_tensors']} tensors changed",
         "checked": f"logits differ by {check['max_abs_diff']:.2g} at most (rounding explains "
         f"{check['tolerance']:.2g}), computed in {check['computed_in']}",

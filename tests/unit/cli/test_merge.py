@@ -56,6 +56,15 @@ def test_it_says_what_was_checked(
     assert "chat out" in said
 
 
+def test_an_adapter_without_a_rank_is_told_without_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {**ANSWER, "adapter": {"type": "ia3"}}
+    monkeypatch.setattr(merge_verb, "ask", lambda *_args, **_named: {"merge": answer})
+    assert main(["merge", "run", "--output", "out"]) == 0
+    assert "ia3 on tiny" in capsys.readouterr().out
+
+
 def test_as_json(asked: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["merge", "run", "--output", "out", "--json"]) == 0
     assert asked
