@@ -176,7 +176,8 @@ def execute(run: Run, stop: StopRequests) -> None:
     dtype = choose_dtype(recipe.model)
     keep_environment(run, prepared, data, tokenizer, dtype, recipe)
 
-    memory = require_machine(recipe, facts, plan, data.train.lengths.tolist(), DTYPES[dtype])
+    lengths = data.train.lengths.tolist()
+    memory = require_machine(recipe, facts, plan, lengths, DTYPES[dtype])
     if memory.warning:
         events.write("warning", message=memory.warning)
 
@@ -187,7 +188,6 @@ def execute(run: Run, stop: StopRequests) -> None:
         tell("this architecture keeps its activations: activation_checkpointing has no effect")
     shares = shares_prefix(recipe)
     scored = language_model(model, facts, share_prefix=shares, recompute=memory.recompute)
-    lengths = data.train.lengths.tolist()
     tell_plan(run_dir, events, part, plan, lengths, method, facts, dtype, memory)
     tell(describe_trained(method, model))
     bound_memory()

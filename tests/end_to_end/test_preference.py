@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from tests.fakes.tiny_run import (
     make_model_folder,
     make_run,
     start_run,
+    wait_for_step,
     weights_of,
 )
 from tunesmith.core.events import read_events
@@ -55,12 +55,7 @@ def finish(run_dir: RunDir) -> RunDir:
 
 def kill_after(run_dir: RunDir, step: int) -> None:
     process = start_run(run_dir)
-    deadline = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        events = read_events(run_dir.events_jsonl)
-        if any(event["type"] == "step" and event["step"] >= step for event in events):
-            break
-        time.sleep(0.002)
+    wait_for_step(run_dir, process, step)
     assert process.poll() is None, run_dir.log.read_text()
     process.kill()
     process.wait()

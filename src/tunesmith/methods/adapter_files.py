@@ -94,15 +94,7 @@ def write_adapter(
     """
     folder.mkdir(parents=True, exist_ok=True)
     named = {**_named(updates), **(whole or {})}
-    held = {PEFT_PREFIX + name: value for name, value in named.items()}
-    weights = folder / WEIGHTS_FILE
-    try:
-        safetensors.torch.save_file(held, weights, metadata={"format": "pt"})
-    except (OSError, safetensors.SafetensorError) as error:
-        raise disk_error(weights, as_os_error(error)) from error
-    written = safetensors.torch.load_file(weights)
-    assert written.keys() == held.keys(), "the file holds other names than were trained"
-    assert all(written[name].equal(held[name]) for name in held), "the file differs"
+    write_weights(folder, {PEFT_PREFIX + name: value for name, value in named.items()})
     ranks = {path: update.a_RI.shape[0] for path, update in updates.items()}
     values = {
         "base_model_name_or_path": base,
@@ -111,6 +103,22 @@ def write_adapter(
         **_whole_config(whole or {}),
     }
     write_json(folder / CONFIG_FILE, {**_peft_config(ranks, alphas, type), **values})
+
+
+def write_weights(folder: Path, held: Mapping[str, Tensor]) -> None:
+    """Write an adapter's tensors by their names in the file; they are read back and compared.
+
+    Raises:
+        RunError: the disk is full or cannot be written.
+    """
+    weights = folder / WEIGHTS_FILE
+    try:
+        safetensors.torch.save_file(dict(held), weights, metadata={"format": "pt"})
+    except (OSError, safetensors.SafetensorError) as error:
+        raise disk_error(weights, as_os_error(error)) from error
+    written = safetensors.torch.load_file(weights)
+    assert written.keys() == held.keys(), "the file holds other names than were trained"
+    assert all(written[name].equal(held[name]) for name in held), "the file differs"
 
 
 def as_os_error(error: Exception) -> OSError:
@@ -180,7 +188,11 @@ def read_adapter(folder: Path) -> Adapter:
             tensors and settings contradict each other.
     """
     config = read_adapter_config(folder)
-    held = _read_tensors(folder)
+    held = {
+        # copied: where a file's tensors begin decides which kernels multiply them
+        name.removeprefix(PEFT_PREFIX): tensor.to(torch.float32, copy=True)
+        for name, tensor in read_weights(folder).items()
+    }
     if any(".lora_embedding_" in name for name in held):
         raise ModelError(_embedding_fault(folder), code="adapter_unsupported")
     paths = dict.fromkeys(
@@ -218,7 +230,12 @@ def read_adapter(folder: Path) -> Adapter:
 _COPY_AGAIN = "copy the adapter again from where it was trained"
 
 
-def _read_tensors(folder: Path) -> dict[str, Tensor]:
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Read an adapter's tensors by their names in the file.
+
+    Raises:
+        ModelError: the file is not there, cannot be read, or holds values that are not finite.
+    """
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise ModelError(_no_weights(folder))
@@ -232,11 +249,7 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
         found = f"values that are not finite (NaN or infinite) in {len(wrong)} tensors: {wrong[0]}"
         fix = "train it again: a run that diverges leaves such values"
         raise ModelError(Fault(found=found, where=str(weights), fix=fix), code="not_finite")
-    return {
-        # copied: where a file's tensors begin decides which kernels multiply them
-        name.removeprefix(PEFT_PREFIX): tensor.to(torch.float32, copy=True)
-        for name, tensor in held.items()
-    }
+    return held
 
 
 def _is_whole_weight(name: str) -> bool:

@@ -80,9 +80,7 @@ def plan_merge(base: Path, adapter: Adapter, dtype: MergeDtype) -> MergePlan:
     """
     model = model_skeleton(base)
     require_fit(model, adapter)
-    files = {file: stored_tensors(file) for file in weight_files(base)}
-    names = {tensor.name for tensors in files.values() for tensor in tensors}
-    _require_known_dtypes(files)
+    files, names = _stored(base)
     head = tied_head(model)
     places = {
         _file_name(model, path, names, base): path for path in adapter.updates if path != head
@@ -110,9 +108,7 @@ def plan_whole(base: Path, values: Mapping[str, Tensor], dtype: MergeDtype) -> M
         ModelError: the base's files have no such tensor.
     """
     model = model_skeleton(base)
-    files = {file: stored_tensors(file) for file in weight_files(base)}
-    _require_known_dtypes(files)
-    names = {tensor.name for tensors in files.values() for tensor in tensors}
+    files, names = _stored(base)
     placed = {_file_name(model, name, names, base, end=""): value for name, value in values.items()}
     shards = {
         file: [
@@ -199,6 +195,13 @@ def _differs(piece: Piece, error: float, file: Path) -> Fault:
         where=str(file),
         fix="report this with the adapter_config.json",
     )
+
+
+def _stored(base: Path) -> tuple[dict[Path, list[StoredTensor]], set[str]]:
+    """Return the tensors of each of the base's files, and the names of all."""
+    files = {file: list(stored_tensors(file)) for file in weight_files(base)}
+    _require_known_dtypes(files)
+    return files, {tensor.name for tensors in files.values() for tensor in tensors}
 
 
 def _require_known_dtypes(files: Mapping[Path, Sequence[StoredTensor]]) -> None:

@@ -15,29 +15,30 @@ from typing import Any
 
 import peft
 import peft.tuners.boft.layer as boft_layers
-import safetensors.torch
+import safetensors
 import torch
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from torch import Tensor, nn
 
 from tunesmith.core.errors import Fault, ModelError, RecipeError
-from tunesmith.core.run_dir import disk_error, write_json
+from tunesmith.core.run_dir import write_json
 from tunesmith.methods.adalora import AppliedAdalora
-from tunesmith.methods.adapter_files import CONFIG_FILE, WEIGHTS_FILE, as_os_error
+from tunesmith.methods.adapter_files import PEFT_PREFIX, read_weights, write_weights
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.methods.prompts import put_prompt
 from tunesmith.methods.targets import find_targets
 from tunesmith.models.linear import is_linear
 from tunesmith.models.load import backbone
+from tunesmith.recipe.adapter_config import CONFIG_FILE, library_word
 from tunesmith.recipe.peft_method import ROWS, PeftMethod
 
 ADAPTER = "default"  # the library's name for the only adapter
 # The linear layers that (IA)^3 scales: keys, values and what enters the MLP's last product.
 IA3_OUTPUTS = ("k_proj", "v_proj", "qkv_proj", "c_attn", "key", "value", "key_proj", "value_proj")
 IA3_INPUTS = ("mlp.down_proj", "mlp.c_proj", "mlp.fc2", "output.dense")
-# AdaLoRA starts with half as many ranks again, and is left alone at both ends of a run.
 # What the library raises for a file that is damaged or belongs to another model.
 FAILURES = (ValueError, TypeError, KeyError, RuntimeError, OSError, safetensors.SafetensorError)
+# AdaLoRA starts with half as many ranks again, and is left alone at both ends of a run.
 ADALORA_SURPLUS = 1.5
 ADALORA_BEGINNING, ADALORA_END = 0.1, 0.3
 
@@ -69,21 +70,10 @@ class AppliedPeft:
         """
         folder.mkdir(parents=True, exist_ok=True)
         state = _state(self.wrapper)
-        held = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
-        weights = folder / WEIGHTS_FILE
-        config: Any = self.wrapper.peft_config[ADAPTER]
-        before = (config.base_model_name_or_path, config.inference_mode)
-        config.base_model_name_or_path, config.inference_mode = base, True
-        try:
-            safetensors.torch.save_file(held, weights, metadata={"format": "pt"})
-            write_json(folder / CONFIG_FILE, _as_json(config))
-        except (OSError, safetensors.SafetensorError) as error:
-            raise disk_error(weights, as_os_error(error)) from error
-        finally:
-            config.base_model_name_or_path, config.inference_mode = before
-        written = safetensors.torch.load_file(weights)
-        assert written.keys() == held.keys(), "the file holds other names than were trained"
-        assert all(written[name].equal(held[name]) for name in held), "the file differs"
+        # cloned: the library may have one tensor under two names, a file may not
+        write_weights(folder, {name: value.detach().clone() for name, value in state.items()})
+        own = {"base_model_name_or_path": base, "inference_mode": True}
+        write_json(folder / CONFIG_FILE, {**_as_json(self.wrapper.peft_config[ADAPTER]), **own})
 
 
 def apply_peft(model: nn.Module, part: PeftMethod, *, seed: int, steps: int) -> AppliedMethod:
@@ -117,15 +107,15 @@ def load_peft(model: nn.Module, folder: Path) -> AppliedPeft:
     """Put an adapter that the library knows, and this project does not compute, onto the model.
 
     Raises:
-        ModelError: the adapter is of a kind that no row of the table has, or does not fit.
+        ModelError: the adapter cannot be read, does not fit, or brings whole modules.
     """
+    word = library_word(folder)
+    assert word is not None, "the adapter is of the library's"
+    held = read_weights(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            config: Any = peft.PeftConfig.from_pretrained(str(folder))
-            held = safetensors.torch.load_file(folder / WEIGHTS_FILE)
-            word = _word_of(config, folder)
-            _require_finite(held, folder)
+            _require_alone(peft.PeftConfig.from_pretrained(str(folder)), folder)
             with torch.random.fork_rng(devices=[]):  # it draws values that the file's replace
                 wrapper: Any = peft.PeftModel.from_pretrained(model, str(folder))  # pyright: ignore[reportArgumentType]
         except FAILURES as error:
@@ -144,29 +134,14 @@ def _as_json(config: Any) -> dict[str, Any]:
     }
 
 
-def _word_of(config: Any, folder: Path) -> str:
-    word = next((word for word, row in ROWS.items() if row.peft == config.peft_type), None)
-    extra = getattr(config, "modules_to_save", None)
-    if word is not None and not extra:
-        return word
-    found = f"an adapter of the type {config.peft_type}"
-    fault = Fault(
-        found=f"{found} with modules_to_save" if extra else found,
-        where=str(folder / CONFIG_FILE),
-        fix="use an adapter alone, of one of the types that `tunesmith methods` lists",
-    )
-    raise ModelError(fault, code="adapter_unsupported")
-
-
-def _require_finite(held: Mapping[str, Tensor], folder: Path) -> None:
-    wrong = [name for name, tensor in held.items() if not bool(tensor.isfinite().all())]
-    if wrong:
+def _require_alone(config: Any, folder: Path) -> None:
+    if getattr(config, "modules_to_save", None):
         fault = Fault(
-            found=f"values that are not finite, in {len(wrong)} tensors: {wrong[0]}",
-            where=str(folder / WEIGHTS_FILE),
-            fix="train it again: a run that diverges leaves such values",
+            found=f"an adapter of the type {config.peft_type} with modules_to_save",
+            where=str(folder / CONFIG_FILE),
+            fix="use an adapter alone, of one of the types that `tunesmith methods` lists",
         )
-        raise ModelError(fault, code="not_finite")
+        raise ModelError(fault, code="adapter_unsupported")
 
 
 def _require_all(held: Mapping[str, Tensor], wrapper: Any, folder: Path) -> None:
@@ -187,7 +162,7 @@ def _state(wrapper: Any) -> dict[str, Tensor]:
 def _trainable(wrapper: Any) -> dict[str, nn.Parameter]:
     """Find what the library made trainable, by its names without the adapter's."""
     return {
-        name.removeprefix("base_model.model.").replace(f".{ADAPTER}", ""): parameter
+        name.removeprefix(PEFT_PREFIX).replace(f".{ADAPTER}", ""): parameter
         for name, parameter in wrapper.named_parameters()
         if parameter.requires_grad
     }

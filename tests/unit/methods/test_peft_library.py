@@ -215,10 +215,10 @@ def test_a_damaged_adapter_of_the_library_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="1 tensors are in one of them only"):
         load_adapter(make_decoder("llama"), tmp_path)
     safetensors.torch.save_file({**held, first: held[first] * float("nan")}, weights)
-    with pytest.raises(ModelError, match="not finite, in 1 tensors"):
+    with pytest.raises(ModelError, match=r"not finite \(NaN or infinite\) in 1 tensors"):
         load_adapter(make_decoder("llama"), tmp_path)
     weights.write_bytes(b"nothing")
-    with pytest.raises(ModelError, match="cannot be put onto"):
+    with pytest.raises(ModelError, match="unreadable: Error while deserializing"):
         load_adapter(make_decoder("llama"), tmp_path)
 
 
