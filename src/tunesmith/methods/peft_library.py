@@ -210,14 +210,17 @@ def _config(model: nn.Module, part: PeftMethod, steps: int) -> Any:
 
 def _targets(model: nn.Module, part: PeftMethod, values: dict[str, Any]) -> list[str]:
     """Return whole paths: a short name would also match layers that were not chosen."""
-    if part.row.peft != "IA3":
-        return list(find_targets(model, part.targets or "all-linear", part.exclude_targets))
+    is_ia3 = part.row.peft == "IA3"
+    words = part.targets or (_ia3_layers(model) if is_ia3 else "all-linear")
+    chosen = list(find_targets(model, words, part.exclude_targets))
+    if is_ia3:
+        values["feedforward_modules"] = [path for path in chosen if _ends(path, IA3_INPUTS)]
+    return chosen
+
+
+def _ia3_layers(model: nn.Module) -> tuple[str, ...]:
     paths = [path for path, module in model.named_modules() if is_linear(module)]
-    chosen = (
-        list(find_targets(model, part.targets, part.exclude_targets))
-        if part.targets
-        else [path for path in paths if _ends(path, (*IA3_OUTPUTS, *IA3_INPUTS))]
-    )
+    chosen = tuple(path for path in paths if _ends(path, (*IA3_OUTPUTS, *IA3_INPUTS)))
     if not chosen:
         fault = Fault(
             found="this model names its keys, values and MLP in a way that is not known",
@@ -225,7 +228,6 @@ def _targets(model: nn.Module, part: PeftMethod, values: dict[str, Any]) -> list
             fix="set method.targets to the names of those layers",
         )
         raise RecipeError(fault)
-    values["feedforward_modules"] = [path for path in chosen if _ends(path, IA3_INPUTS)]
     return chosen
 
 

@@ -229,3 +229,13 @@ def test_targets_and_what_is_left_out_of_them_are_the_recipe_s() -> None:
         "model.layers.1.self_attn",
     } | {f"model.layers.1.self_attn.{name}_proj" for name in "qkvo"}
     assert len(method.trainable) == 2 * 4
+
+
+@pytest.mark.parametrize("targets", [None, ("k_proj", "v_proj", "down_proj")])
+def test_ia3_leaves_out_what_the_recipe_does(targets: tuple[str, ...] | None) -> None:
+    part = PeftMethod(type="ia3", targets=targets, exclude_targets=("*.0.*", "v_proj"))
+    method = apply_peft(make_decoder("llama"), part, seed=0, steps=1)
+    assert set(method.trainable) == {
+        "model.layers.1.self_attn.k_proj.ia3_l",
+        "model.layers.1.mlp.down_proj.ia3_l",
+    }
