@@ -168,7 +168,6 @@ COUNTS: dict[str, Callable[[int, int], int]] = {
     "dora": lambda inner, outer: RANK * (inner + outer) + outer,
     "adalora": lambda inner, outer: RANK * 3 // 2 * (inner + outer + 1),
     "loha": lambda inner, outer: 2 * RANK * (inner + outer),
-    "delora": lambda inner, outer: RANK * (inner + outer) + 1,
     "hra": lambda inner, _: RANK * inner,
     "miss": lambda _, outer: RANK * outer,
     "road": lambda _, outer: 2 * outer // 2,

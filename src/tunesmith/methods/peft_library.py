@@ -98,6 +98,9 @@ def apply_peft(model: nn.Module, part: PeftMethod, *, seed: int, steps: int) -> 
     _settle(model, wrapper, part.type)
     wrapper.train(model.training)
     applied = AppliedPeft(wrapper, _trainable(wrapper))
+    if part.row.start_scale != 1.0:
+        for value in applied.trainable.values():
+            value.data.mul_(part.row.start_scale)
     if part.row.peft == "ADALORA":
         return AppliedAdalora(applied, wrapper.base_model, wrapper.peft_config[ADAPTER])
     return applied

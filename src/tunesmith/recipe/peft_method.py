@@ -34,7 +34,6 @@ PeftWord = Literal[
     "road",
     "shira",
     "vblora",
-    "delora",
     "gralora",
     "hira",
     "ln-tuning",
@@ -55,10 +54,14 @@ class Row:
     names: Mapping[str, str] = field(default_factory=dict[str, str])
     fixed: Mapping[str, Any] = field(default_factory=dict[str, Any])
     learning_rate: float
+    start_scale: float = 1.0
+    """By what the library's random start is multiplied, where it is too large for most models."""
     starts_at_nothing: bool = True
     """Whether the model computes the same before the first step."""
     matrices: int = 0
     """How many matrices of each layer's size, in fp32, are kept from forward to backward."""
+    matrices_a_rank: float = 0.0
+    """How many more for each rank."""
     wide_inputs: bool = False
     """Whether each layer's input is kept in fp32 beside the model's own."""
     on_quantised: bool = False
@@ -170,7 +173,7 @@ ROWS: dict[str, Row] = {
         peft="BOFT",
         takes={"block_size": 4, "dropout": 0.0},
         names={"block_size": "boft_block_size", "dropout": "boft_dropout"},
-        matrices=2,
+        matrices=3,
         learning_rate=1e-3,
         values=754_560,
         trains="rotations in butterfly order",
@@ -182,11 +185,11 @@ ROWS: dict[str, Row] = {
         peft="HRA",
         takes={"rank": 8},
         names=_RANK,
-        matrices=1,
+        matrices_a_rank=2.5,
         learning_rate=1e-3,
         values=1_198_080,
         trains="r reflections of the inputs: r in a layer",
-        costs="half of LoRA's values; forms a whole matrix for each layer and step",
+        costs="half of LoRA's values; keeps two whole matrices a rank of each layer: much memory",
         take_it="as oft, with a rank to choose",
         source="Yuan et al., 2024",
     ),
@@ -238,7 +241,6 @@ ROWS: dict[str, Row] = {
         peft="MISS",
         takes={"rank": 16, "dropout": 0.0},
         names={**_RANK, "dropout": "miss_dropout"},
-        wide_inputs=True,
         learning_rate=2e-4,
         on_quantised=True,
         values=2_488_320,
@@ -252,13 +254,13 @@ ROWS: dict[str, Row] = {
         takes={"rank": 32, "alpha": 640, "dropout": 0.0},
         names={**_RANK, "alpha": "randlora_alpha", "dropout": "randlora_dropout"},
         fixed={"save_projection": True, "projection_prng_key": 0},
-        wide_inputs=True,
+        matrices=8,
         learning_rate=1e-4,
         on_quantised=True,
         on_conv1d=True,
         values=1_722_240,
         trains="factors of shared random matrices that add up to a full rank",
-        costs="a full rank from fewer values than LoRA; slow",
+        costs="a full rank from fewer values than LoRA; slow, and keeps whole matrices",
         take_it="LoRA's low rank is what limits it",
         source="Albert et al., 2025",
     ),
@@ -266,6 +268,7 @@ ROWS: dict[str, Row] = {
         peft="ROAD",
         takes={"block_size": 64},
         names={"block_size": "group_size"},
+        wide_inputs=True,
         learning_rate=3e-3,
         on_quantised=True,
         values=155_520,
@@ -307,18 +310,6 @@ ROWS: dict[str, Row] = {
         costs="small files; a mixture is made for each layer and step",
         take_it="the adapter must be very small and the model is large",
         source="Li et al., 2024",
-    ),
-    "delora": Row(
-        peft="DELORA",
-        takes={"rank": 16, "dropout": 0.0},
-        names={**_RANK, "dropout": "module_dropout"},
-        wide_inputs=True,
-        learning_rate=1e-3,
-        values=4_884_690,
-        trains="LoRA's factors, each rank normalised, and one length a layer",
-        costs="as LoRA and the normalisation",
-        take_it="LoRA drifts at high learning rates",
-        source="Bini et al., 2025",
     ),
     "gralora": Row(
         peft="GRALORA",
@@ -395,6 +386,7 @@ ROWS: dict[str, Row] = {
         kind="prompt",
         takes={"virtual_tokens": 20},
         names={"virtual_tokens": "num_virtual_tokens"},
+        start_scale=0.02,
         learning_rate=1e-2,
         starts_at_nothing=False,
         on_quantised=True,

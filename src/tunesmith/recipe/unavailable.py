@@ -40,6 +40,10 @@ VALUES: dict[str, dict[str, tuple[str, str]]] = {
                 "bone": "miss",
             }.items()
         },
+        "delora": (
+            "jumps with its first step whatever its rate, as the PEFT library starts it",
+            "use method: dora",
+        ),
         "bitfit": (_NOT_IN_THIS_VERSION, "use method: ln-tuning (the norms alone) or method: lora"),
         "peft": ("is a family of methods, not one", "choose one that `tunesmith methods` lists"),
         "none": ("leaves nothing to train", "use method: lora or method: full"),

@@ -140,7 +140,7 @@ def _ask(
         dtype_bytes=dtype_bytes,
         trainable=trainable,
         rank=rank,
-        matrices=row.matrices if row else 0,
+        matrices=row.matrices + round(row.matrices_a_rank * rank) if row else 0,
         wide_inputs=row.wide_inputs if row else False,
         keeps_outputs=method.type == "dora",
         dropout=bool(getattr(method, "dropout", 0.0)),

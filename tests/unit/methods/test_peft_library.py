@@ -239,3 +239,9 @@ def test_ia3_leaves_out_what_the_recipe_does(targets: tuple[str, ...] | None) ->
         "model.layers.1.self_attn.k_proj.ia3_l",
         "model.layers.1.mlp.down_proj.ia3_l",
     }
+
+
+def test_a_prefix_starts_small_so_that_the_model_is_not_thrown_off() -> None:
+    method = apply_peft(make_decoder("llama"), part_for("prefix-tuning"), seed=0, steps=1)
+    (value,) = method.trainable.values()
+    assert 0.01 < float(value.detach().std()) < 0.03
