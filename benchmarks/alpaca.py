@@ -133,6 +133,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=4e-4)
     parser.add_argument("--tokens-per-step", type=int, default=1536)
     parser.add_argument("--micro-batch-tokens", type=int, default=3072)
+    parser.add_argument("--optimizer", default="adamw")
     parser.add_argument("--without", choices=("shared-prefix", "kept-memory", *LEFT_OUT))
     parser.add_argument("--out", default="tunesmith.json")
     return parser.parse_args()
@@ -156,6 +157,7 @@ def recipe_of(options: argparse.Namespace) -> dict[str, Any]:
             "warmup": 0,
             "tokens_per_step": options.tokens_per_step,
             "micro_batch_tokens": options.micro_batch_tokens,
+            "optimizer": options.optimizer,
         },
     }
 
