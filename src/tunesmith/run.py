@@ -58,6 +58,7 @@ from tunesmith.models.prepare import PreparedModel, prepare_model
 from tunesmith.recipe.adapter_config import CONFIG_FILE
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.recipe.task import rows_for
 from tunesmith.training.checkpoint import (
     Progress,
     load_newest,
@@ -158,7 +159,8 @@ def execute(run: Run, stop: StopRequests) -> None:
     def tell(text: str) -> None:
         note(events, text)
 
-    check_data(recipe.data, recipe.task.type, tell=tell)  # every row, before a model is fetched
+    rows_are_for = rows_for(recipe.task)
+    check_data(recipe.data, rows_are_for, tell=tell)  # every row, before a model is fetched
     prepared = prepare_model(recipe.model.source, recipe.model.revision, on_progress=tell)
     if starting := starting_adapter(recipe.method):
         tell_starting(run, starting, prepared)
@@ -166,7 +168,7 @@ def execute(run: Run, stop: StopRequests) -> None:
     recipe = within_positions(recipe, run, facts)
     source = TokenizerSource(str(prepared.folder), tuple(recipe.model.token_overrides.items()))
     tokenizer = source.tokenizer
-    data = lay_out(recipe.data, recipe.task.type, source, tell=tell)
+    data = lay_out(recipe.data, rows_are_for, source, tell=tell)
     tell_data(run_dir, events, data)
     examine_data(run_dir, events, data, source, recipe.model.source)
     plan = plan_training(recipe, data)

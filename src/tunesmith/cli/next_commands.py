@@ -14,6 +14,7 @@ from tunesmith.data.validate import check_file
 from tunesmith.recipe import FullMethod, LoraMethod, Recipe
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.peft_method import PeftMethod
+from tunesmith.recipe.task import rows_for
 
 # Enough rows to tell whether they all begin alike.
 ROWS_TO_JUDGE_BY = 50
@@ -60,7 +61,7 @@ def _shared_system(recipe: Recipe) -> str | None:
     """
     part = recipe.data.model_copy(update={"limit": ROWS_TO_JUDGE_BY})
     try:
-        samples = check_file(part.train, part, recipe.task.type).samples
+        samples = check_file(part.train, part, rows_for(recipe.task)).samples
     except (TunesmithError, OSError):  # the data may be elsewhere by now
         return None
     systems = {

@@ -7,6 +7,7 @@ from tunesmith.core.errors import Fault, UserError
 from tunesmith.data.pipeline import check_data
 from tunesmith.models.source import locate
 from tunesmith.recipe import Recipe
+from tunesmith.recipe.task import rows_for
 
 
 def check_before_run(recipe: Recipe) -> None:
@@ -29,4 +30,4 @@ def _check_model(recipe: Recipe) -> None:
 
 
 def _check_data(recipe: Recipe) -> None:
-    check_data(recipe.data, recipe.task.type, tell=output.note)
+    check_data(recipe.data, rows_for(recipe.task), tell=output.note)

@@ -41,16 +41,33 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """What the author of a labelled row said of its texts, apart from how the model is asked.
+
+    kind      texts                   labels                          starts
+    classes   the text, or the pair   its class, or its several ones  -
+    tags      the tokens              one for each token, as IOB2     -
+    answers   context, question       the answers, all of them right  where each is in the context,
+                                                                      in characters, or -1
+    """
+
+    kind: Literal["classes", "tags", "answers"]
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    starts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
     """Turns that go through the model's chat template.
 
-    `tools` are the JSON texts of the tools on offer, each as its author wrote it; `label` is the
-    class of a labelled row.
+    `tools` are the JSON texts of the tools on offer, each as its author wrote it; `labelled` is
+    what a labelled row was made from.
     """
 
     messages: tuple[Message, ...]
     tools: tuple[str, ...] = ()
-    label: str | None = None
+    labelled: Labelled | None = None
     row_id: str = ""
     file: str = ""
     line: int = 0
@@ -123,6 +140,14 @@ def _call_input(call: ToolCall) -> dict[str, Any]:
     function = {"name": call.name, "arguments": json.loads(call.arguments)}
     named = {"id": call.id} if call.id else {}
     return {"type": "function", **named, "function": function}
+
+
+def label_of(sample: Sample) -> str | None:
+    """Return the class of a row that has one; several are one of their own, joined."""
+    labelled = sample.labelled if isinstance(sample, Conversation) else None
+    if labelled is None or labelled.kind != "classes":
+        return None
+    return ", ".join(labelled.labels)
 
 
 def role_sequence(messages: Sequence[Message]) -> str:

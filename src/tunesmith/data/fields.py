@@ -10,8 +10,16 @@ from typing import Any, Final, Literal, cast
 
 from tunesmith.data.json_text import JsonText, NotJsonError, type_name
 from tunesmith.data.rows import RowFault
+from tunesmith.recipe.task import TaskName as TaskName
 
-TaskName = Literal["chat", "completion", "preference"]
+# Tasks whose answer any conversation may hold: its last reply.
+WRITTEN_TASKS: tuple[TaskName, ...] = (
+    "chat",
+    "translation",
+    "summarization",
+    "classification",
+    "qa",
+)
 Columns = Mapping[str, str]  # a form's own word for a column -> the file's name
 
 

@@ -43,8 +43,7 @@ def _fields(sample: Sample, *, with_weights: bool) -> list[str]:
     match sample:
         case Conversation():
             fields = _turn_fields(sample.messages, with_weights=with_weights)
-            label = [] if sample.label is None else ["label", sample.label]
-            return fields + _tagged("offered", sample.tools) + label
+            return fields + _tagged("offered", sample.tools) + _label_fields(sample)
         case Preference():
             fields = _turn_fields(sample.prompt, with_weights=with_weights)
             for side, turns in (("chosen", sample.chosen), ("rejected", sample.rejected)):
@@ -73,6 +72,12 @@ def _turn_fields(turns: Sequence[Message], *, with_weights: bool) -> list[str]:
         for call in turn.tool_calls:
             fields += ["call", call.name, call.arguments, call.id]
     return fields
+
+
+def _label_fields(sample: Conversation) -> list[str]:
+    """Return what the turns do not say: the tags of an entity's words, other right answers."""
+    labelled = sample.labelled
+    return [] if labelled is None else ["labels", *labelled.labels]
 
 
 def _tagged(word: str, texts: Sequence[str]) -> list[str]:

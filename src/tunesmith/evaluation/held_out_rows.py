@@ -21,15 +21,13 @@ from tunesmith.evaluation.before_after import (
 from tunesmith.inference.torch_engine import TorchEngine
 from tunesmith.recipe.data import DataPart
 from tunesmith.recipe.evaluation import EvaluationPart
-from tunesmith.recipe.task import ChatTask, PreferenceTask
+from tunesmith.recipe.task import PreferenceTask, Task
 from tunesmith.training.checkpoint import Progress
 from tunesmith.training.loss import LanguageModel
 from tunesmith.training.objective import Objective
 
 
-def held_out_examples(
-    task: ChatTask | PreferenceTask, part: EvaluationPart, data: RunData
-) -> Examples:
+def held_out_examples(task: Task, part: EvaluationPart, data: RunData) -> Examples:
     """Return the held-out examples that are measured; of a preference both answers or none."""
     if isinstance(task, PreferenceTask):
         return data.validation.spread_rows(part.rows)
@@ -42,7 +40,7 @@ class HeldOutRows:
 
     run_dir: RunDir
     events: EventLog
-    task: ChatTask | PreferenceTask
+    task: Task
     data: DataPart
     part: EvaluationPart
     rows: Examples
@@ -90,6 +88,6 @@ class HeldOutRows:
 
     @property
     def _preference(self) -> HeldOutPreference | None:
-        if isinstance(self.task, ChatTask):
+        if not isinstance(self.task, PreferenceTask):
             return None
         return HeldOutPreference(self.objective, self.units)

@@ -13,7 +13,7 @@ from tunesmith.recipe.model import ModelPart
 from tunesmith.recipe.part import Part
 from tunesmith.recipe.peft_method import PeftMethod
 from tunesmith.recipe.strategy import StrategyPart
-from tunesmith.recipe.task import ChatTask, PreferenceTask, TaskPart, expand_task
+from tunesmith.recipe.task import PreferenceTask, Task, TaskPart, expand_task
 from tunesmith.recipe.training import TrainingPart
 
 # The key that a part's shorthand stands for: `method: lora` is `method: {type: lora}`.
@@ -45,19 +45,14 @@ class Recipe(Part):
         return self.training.learning_rate or default_learning_rate(self.method, self.task)
 
 
-def default_learning_rate(method: Method, task: ChatTask | PreferenceTask) -> float:
+def default_learning_rate(method: Method, task: Task) -> float:
     """The method's rate for the task.
 
     Preferences take a tenth: their gradient does not shrink as a model gets better at its answers,
     and the rates in use are 5e-6 to 5e-5 for adapters and 5e-7 to 8e-6 for all weights.
     """
-    match task:
-        case ChatTask():
-            return _default_rate(method)
-        case PreferenceTask():
-            return _default_rate(method) / 10
-        case _:
-            assert_never(task)
+    rate = _default_rate(method)
+    return rate / 10 if isinstance(task, PreferenceTask) else rate
 
 
 def _default_rate(method: Method) -> float:

@@ -17,7 +17,7 @@ from tunesmith.recipe.model import ModelPart, SpecialTokens
 from tunesmith.recipe.part import Part
 from tunesmith.recipe.peft_method import PeftMethod
 from tunesmith.recipe.strategy import StrategyPart
-from tunesmith.recipe.task import ChatTask, PreferenceTask
+from tunesmith.recipe.task import ClassificationTask, NerTask, PreferenceTask, QaTask, WrittenTask
 from tunesmith.recipe.training import TrainingPart
 
 INTRODUCTION = """# The recipe
@@ -33,7 +33,10 @@ This page is written by `python -m tunesmith.recipe.reference docs/recipe.md`.
 PARTS: tuple[tuple[str, type[Part]], ...] = (
     ("model", ModelPart),
     ("model.special_tokens", SpecialTokens),
-    ("task, type: chat or completion", ChatTask),
+    ("task, type: chat, completion, translation or summarization", WrittenTask),
+    ("task, type: classification", ClassificationTask),
+    ("task, type: ner", NerTask),
+    ("task, type: qa", QaTask),
     ("task, type: preference", PreferenceTask),
     ("data", DataPart),
     ("data.columns", ColumnMap),

@@ -6,13 +6,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, TypeGuard, cast
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tunesmith.recipe.part import Part
 
 PreferenceLoss = Literal["dpo", "orpo", "simpo", "kto"]
+# What rows are read for: the recipe's tasks, and those that are learned by a head of their own.
+TaskName = Literal[
+    "chat",
+    "completion",
+    "preference",
+    "translation",
+    "summarization",
+    "classification",
+    "ner",
+    "qa",
+    "classification-head",
+    "ner-head",
+    "qa-head",
+]
 
 # The options of each loss with their defaults. DPO: Rafailov et al. (2023); SimPO: Meng et al.
 # (2024) use beta from 2 to 10 and gamma from 0.5 to 1.6; ORPO: Hong et al. (2024); KTO: Ethayarajh
@@ -33,17 +47,80 @@ class ForeignOptionError(ValueError):
         self.fix = fix
 
 
-class ChatTask(Part):
-    """To answer, or to go on from a text."""
+class WrittenTask(Part):
+    """To write a text: an answer, what follows, the same in another language, or in short."""
 
     type: Annotated[
-        Literal["chat", "completion"],
+        Literal["chat", "completion", "translation", "summarization"],
         Field(
             description=(
-                "chat: answer in the model's own chat template; completion: go on from a prompt."
+                "chat: answer in the model's own chat template; completion: go on from a prompt; "
+                "translation, summarization: chat about texts, scored as such."
             )
         ),
     ]
+
+
+class ClassificationTask(Part):
+    """To find the class of a text or of a pair of texts, or all of its classes."""
+
+    type: Annotated[
+        Literal["classification"],
+        Field(description="Find the class of a text or a pair, or all of its classes."),
+    ]
+    head: Annotated[
+        bool,
+        Field(
+            description="true: a layer of its own on the model gives a number for each class; "
+            "false: the label is written as a chat answer, and chosen among the labels.",
+        ),
+    ] = True
+    labels: Annotated[
+        tuple[str, ...] | None,
+        Field(
+            min_length=2,
+            description="The classes, in the head's order; by default those of the training rows, "
+            "sorted.",
+        ),
+    ] = None
+    multi_label: Annotated[
+        bool, Field(description="A text has any number of classes (a list in each row).")
+    ] = False
+
+
+class NerTask(Part):
+    """To find named entities."""
+
+    type: Annotated[Literal["ner"], Field(description="Find the named entities of a text.")]
+    head: Annotated[
+        bool,
+        Field(
+            description="true: a layer of its own gives each word its tag; false: the entities are "
+            "written as a chat answer, and looked up in the text.",
+        ),
+    ] = True
+    labels: Annotated[
+        tuple[str, ...] | None,
+        Field(
+            min_length=1,
+            description="The types of entities; by default those of the training rows, sorted.",
+        ),
+    ] = None
+
+
+class QaTask(Part):
+    """To answer a question with words of a text."""
+
+    type: Annotated[
+        Literal["qa"], Field(description="Answer a question with words of a given text.")
+    ]
+    head: Annotated[
+        bool,
+        Field(
+            description="true: a layer of its own says where the answer begins and ends; false: "
+            "the answer is written.",
+        ),
+    ] = False
 
 
 class PreferenceTask(Part):
@@ -129,7 +206,19 @@ class PreferenceTask(Part):
         )
 
 
-TaskPart = Annotated[ChatTask | PreferenceTask, Field(discriminator="type")]
+HeadedTask = ClassificationTask | NerTask | QaTask
+Task = WrittenTask | HeadedTask | PreferenceTask
+TaskPart = Annotated[Task, Field(discriminator="type")]
+
+
+def rows_for(task: Task) -> TaskName:
+    """Return what rows are read for: the task, and whether a head learns it."""
+    return cast("TaskName", f"{task.type}-head") if has_head(task) else task.type
+
+
+def has_head(task: Task) -> TypeGuard[HeadedTask]:
+    """Say whether the task is learned by a layer of its own in place of the model's output."""
+    return isinstance(task, HeadedTask) and task.head
 
 
 def expand_task(value: object) -> object:

@@ -8,21 +8,22 @@ from __future__ import annotations
 _NOT_IN_THIS_VERSION = "is not available in this version"
 _USE_LORA = "use method: lora"
 _USE_SINGLE = "use strategy: single, which trains in one process on one device"
-_USE_CHAT = "write the rows as conversations and use task: chat"
-_TASK_COLUMNS = {
-    "classification": "columns text, label",
-    "ner": "columns tokens, tags",
-    "qa": "columns question, context, answers",
-    "translation": "columns named by their languages",
-    "summarization": "columns document, summary",
-    "text-generation": "columns text, ground_truth",
-}
 # Recipe path -> word -> (why not, what to write instead).
 VALUES: dict[str, dict[str, tuple[str, str]]] = {
     "task.type": {
         **{
-            form: (_NOT_IN_THIS_VERSION, f"use task: chat, which reads such rows ({columns})")
-            for form, columns in _TASK_COLUMNS.items()
+            other: ("has another name here", f"use task: {ours}")
+            for other, ours in {
+                "text-classification": "classification",
+                "sequence-classification": "classification",
+                "token-classification": "ner",
+                "named-entity-recognition": "ner",
+                "question-answering": "qa",
+                "summarisation": "summarization",
+                "summary": "summarization",
+                "translate": "translation",
+                "text-generation": "chat, or task: completion for texts without questions",
+            }.items()
         },
         "sft": ("says how, not what", "use task: chat or task: completion"),
         "instruction": ("is a form of chat", "use task: chat"),

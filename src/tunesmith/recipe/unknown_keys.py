@@ -7,6 +7,7 @@ part, a key of the other method, or a slip of the pen.
 from __future__ import annotations
 
 import difflib
+from typing import get_args
 
 from tunesmith.recipe.data import ColumnMap, DataPart
 from tunesmith.recipe.evaluation import EvaluationPart
@@ -17,7 +18,7 @@ from tunesmith.recipe.part import Part
 from tunesmith.recipe.peft_method import PeftMethod
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.strategy import StrategyPart
-from tunesmith.recipe.task import ChatTask, PreferenceTask
+from tunesmith.recipe.task import ClassificationTask, NerTask, PreferenceTask, QaTask, WrittenTask
 from tunesmith.recipe.training import TrainingPart
 from tunesmith.recipe.unavailable import KEYS
 
@@ -25,7 +26,7 @@ PARTS: dict[str, tuple[type[Part], ...]] = {
     "": (Recipe,),
     "model": (ModelPart,),
     "model.special_tokens": (SpecialTokens,),
-    "task": (ChatTask, PreferenceTask),
+    "task": (WrittenTask, ClassificationTask, NerTask, QaTask, PreferenceTask),
     "data": (DataPart,),
     "data.columns": (ColumnMap,),
     "method": (LoraMethod, FullMethod, PeftMethod),
@@ -56,8 +57,18 @@ def advise_on_key(part: str, key: str) -> tuple[str, str]:
     if word in keys_of(part) and part == "method":
         return f"{path} does not belong to this method", f"remove {path}, or use method.type: lora"
     if word in keys_of(part) and part == "task":
-        return f"{path} does not belong to this task", f"remove {path}, or use task: preference"
+        return (
+            f"{path} does not belong to this task",
+            f"remove {path}, or use task: {_tasks_with(word)}",
+        )
     return f"unknown key {path}", _nearest(part, word)
+
+
+def _tasks_with(key: str) -> str:
+    """Return the tasks that have a key, as alternatives."""
+    types = (model for model in PARTS["task"] if key in model.model_fields)
+    words = [word for model in types for word in get_args(model.model_fields["type"].annotation)]
+    return " or ".join(words)
 
 
 def _nearest(part: str, word: str) -> str:

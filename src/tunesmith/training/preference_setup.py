@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import assert_never
 
 import safetensors.torch
 import torch
@@ -26,7 +25,7 @@ from tunesmith.data.prepared.examples import Examples
 from tunesmith.data.render import Example
 from tunesmith.data.units import Units, pair_units, rated_units, single_units
 from tunesmith.methods.adapter_files import as_os_error
-from tunesmith.recipe.task import ChatTask, PreferenceTask
+from tunesmith.recipe.task import PreferenceTask, Task
 from tunesmith.training.loss import LanguageModel
 from tunesmith.training.objective import Objective, TokenObjective
 from tunesmith.training.preference import PairObjective, RatedObjective, References
@@ -35,23 +34,19 @@ from tunesmith.training.row_loss import log_probs_of
 REFERENCE_FILE = "reference.safetensors"
 
 
-def units_of(
-    task: ChatTask | PreferenceTask, examples: Examples, *, file: str, is_trained: bool
-) -> Units:
+def units_of(task: Task, examples: Examples, *, file: str, is_trained: bool) -> Units:
     """Return what is planned or measured as one.
 
     Raises:
         DataError: the loss cannot learn from these examples.
     """
     match task:
-        case ChatTask():
-            return single_units(examples)
         case PreferenceTask(loss="kto"):
             return rated_units(examples, file=file) if is_trained else single_units(examples)
         case PreferenceTask():
             return pair_units(examples, file=file, loss=task.loss)
         case _:
-            assert_never(task)
+            return single_units(examples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +58,7 @@ class Measurable:
 
 
 def make_objectives(
-    task: ChatTask | PreferenceTask,
+    task: Task,
     model: LanguageModel,
     sides: Mapping[str, Measurable],
     folder: Path,
@@ -77,14 +72,12 @@ def make_objectives(
         RunError: the references cannot be written.
     """
     match task:
-        case ChatTask():
-            return dict.fromkeys(sides, TokenObjective())
         case PreferenceTask(loss="orpo") | PreferenceTask(loss="simpo"):
             return dict.fromkeys(sides, PairObjective(task))
         case PreferenceTask():
             pass
         case _:
-            assert_never(task)
+            return dict.fromkeys(sides, TokenObjective())
     texts: dict[str, Sequence[Example]] = {name: side.examples for name, side in sides.items()}
     if task.loss == "kto":
         mismatched = {

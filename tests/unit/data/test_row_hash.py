@@ -4,6 +4,7 @@ import pytest
 
 from tunesmith.data.conversation import (
     Conversation,
+    Labelled,
     Message,
     Preference,
     PromptCompletion,
@@ -42,7 +43,10 @@ CALL = ToolCall("clock", "{}", "c1")
         Conversation(messages=(*ASKED, Message("assistant", "a", tool_calls=(CALL,)))),
         Conversation(messages=(Message("user", "q", name="n"), *REPLY)),
         Conversation(messages=(*ASKED, *REPLY), tools=("{}",)),
-        Conversation(messages=(*ASKED, *REPLY), label="a"),
+        Conversation(
+            messages=(*ASKED, *REPLY),
+            labelled=Labelled(kind="classes", texts=("x",), labels=("a",)),
+        ),
         Conversation(messages=(*ASKED, Message("tool", "a"))),
         Conversation(messages=(*ASKED, Message("tool", "a", tool_call_id="c1"))),
         Preference(prompt=ASKED, chosen=REPLY, rejected=None),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tunesmith.core.errors import MAX_FAULTS_IN_MESSAGE, DataError
+from tunesmith.data.conversation import label_of
 from tunesmith.data.rows import Row, read_rows
 from tunesmith.data.validate import (
     CheckedData,
@@ -233,7 +234,7 @@ def test_a_class_as_number_and_as_text_is_one_class(tmp_path: Path) -> None:
     """B026: the rule is stated where both are met."""
     rows = [("late parcel", "1"), ("broken cup", 1), ("thanks", "praise")]
     data = check(tmp_path, *[{"text": text, "label": label} for text, label in rows])
-    assert [sample.label for sample in data.samples] == ["1", "1", "praise"]  # type: ignore[union-attr]
+    assert [label_of(sample) for sample in data.samples] == ["1", "1", "praise"]
     assert data.notes[0].what == (
         "label: string in 2 rows, integer in 1 row, first difference at row 2, "
         'and 1 and "1" are one class'

@@ -62,5 +62,7 @@ def test_a_key_outside_the_columns_is_sent_there(tmp_path: Path) -> None:
 def test_a_reward_task_is_refused_and_the_tasks_are_named(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("model: m\ntask: reward\ndata: {train: a.jsonl}\n")
-    with pytest.raises(RecipeError, match="chat, completion, preference"):
+    with pytest.raises(
+        RecipeError, match="chat, completion, translation, summarization, classification, ner, qa, "
+    ):
         load_recipe(path)

@@ -249,7 +249,7 @@ def test_a_key_given_twice_is_refused(write) -> None:
         ("strategy: fsdp\n", ("fsdp", "single")),
         ("model: {source: tiny, load_in_4bit: true}\n", ("load_in_4bit", "model.base: nf4")),
         ("model: {source: tiny, dtype: nf4}\n", ("nf4", "model.base")),
-        ("task: ner\n", ("ner", "task: chat")),
+        ("task: token-classification\n", ("another name", "task: ner")),
         ("task: sft\n", ("sft", "task: chat")),
         ("model: {source: tiny, dtype: fp16}\n", ("fp16", "bf16")),
         ("evaluation: {metrics: [bleu]}\n", ("bleu", "exact-match")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tunesmith.data.conversation import Conversation, Message, PlainText, PromptCompletion, Sample
-from tunesmith.data.fields import FieldReader
+from tunesmith.data.fields import WRITTEN_TASKS, FieldReader
 from tunesmith.data.forms.form import Column, Format, read_system
 from tunesmith.data.json_text import type_name
 from tunesmith.data.messages import as_messages, read_message_list, read_messages
@@ -111,10 +111,10 @@ def _read_text(reader: FieldReader) -> Sample:
 
 MESSAGES = Format(
     "messages", (Column("messages"), SYSTEM, TOOLS, Column("parallel_tool_calls", needed=False)),
-    ("chat",), read_conversation,
+    WRITTEN_TASKS, read_conversation,
 )  # fmt: skip
 SHAREGPT = Format(
-    "sharegpt", (Column("messages", ("conversations",)), SYSTEM, TOOLS), ("chat",),
+    "sharegpt", (Column("messages", ("conversations",)), SYSTEM, TOOLS), WRITTEN_TASKS,
     read_conversation,
 )  # fmt: skip
 ALPACA = Format(
@@ -126,13 +126,13 @@ ALPACA = Format(
         SYSTEM,
         Column("history", needed=False),
     ),
-    ("chat", "completion"),
+    (*WRITTEN_TASKS, "completion"),
     _read_alpaca,
 )
 PROMPT_COMPLETION = Format(
     "prompt-completion",
     (Column("prompt"), Column("completion"), SYSTEM, TOOLS),
-    ("chat", "completion"),
+    (*WRITTEN_TASKS, "completion"),
     _read_prompt_completion,
 )
 TEXT = Format("text", (Column("text"),), ("completion",), _read_text)

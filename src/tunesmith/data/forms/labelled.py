@@ -3,7 +3,8 @@
 Each becomes a question and its answer. The question begins with a short instruction, which gives
 way to `data.system` where the recipe has one.
 
-A class is its text: 1 and "1" are the same class. The entities of a text are one line each,
+A class is its text: 1 and "1" are the same class. A list holds all the classes of its text, or
+none. The entities of a text are one line each,
 `TYPE: the words`, in the order of the text, or `none`. Tags B-, I-, L-, E-, U- and S- are read with
 their usual meaning; without such a prefix neighbours of one tag are one entity, and O or 0 is none.
 """
@@ -11,52 +12,66 @@ their usual meaning; without such a prefix neighbours of one tag are one entity,
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from typing import cast
 
-from tunesmith.data.conversation import Conversation, Message, Sample
-from tunesmith.data.fields import MISSING, FieldReader
+from tunesmith.data.conversation import Conversation, Labelled, Message, Sample
+from tunesmith.data.fields import MISSING, FieldReader, from_literal
 from tunesmith.data.forms.form import Column, Format, read_system
 
-NO_ENTITY = "none"
+NO_ENTITY = NO_LABEL = "none"
+NO_TAG = "O"
 _BEGINS = ("B", "S", "U")
 _INSIDE = ("I", "E", "L")
 _LAST = ("S", "U", "E", "L")
 
 
 def ask(
-    reader: FieldReader, instruction: str, text: str, answer: str, label: str | None = None
+    reader: FieldReader, instruction: str, text: str, answer: str, labelled: Labelled | None = None
 ) -> Conversation:
     """Return the question with its instruction, unless the recipe's system message gives it."""
     system = read_system(reader)
     if instruction and not reader.options.has_system and not system:
         text = f"{instruction}\n\n{text}"
     turns = (Message("user", text), Message("assistant", answer))
-    return Conversation(messages=system + turns, label=label)
+    return Conversation(messages=system + turns, labelled=labelled)
 
 
 def _read_classification(reader: FieldReader) -> Sample:
     text = reader.text("sentence1", may_be_empty=False)
-    label = _read_label(reader)
-    if not reader.has("sentence2"):
-        return ask(reader, "Classify the text. Answer with the label only.", text, label, label)
-    second = reader.text("sentence2", may_be_empty=False)
-    pair = f"Text 1: {text}\nText 2: {second}"
-    return ask(
-        reader, "Classify the pair of texts. Answer with the label only.", pair, label, label
-    )
+    is_pair = reader.has("sentence2")
+    texts = (text, *([reader.text("sentence2", may_be_empty=False)] if is_pair else []))
+    labels, has_several = _read_labels(reader)
+    labelled = Labelled(kind="classes", texts=texts, labels=labels)
+    shown = f"Text 1: {text}\nText 2: {texts[-1]}" if is_pair else text
+    what = "pair of texts" if is_pair else "text"
+    how = "all labels that apply, separated by commas" if has_several else "the label only"
+    answer = ", ".join(labels) or NO_LABEL
+    return ask(reader, f"Classify the {what}. Answer with {how}.", shown, answer, labelled)
 
 
-def _read_label(reader: FieldReader) -> str:
-    value = reader.value("label")
+def _read_labels(reader: FieldReader) -> tuple[tuple[str, ...], bool]:
+    """Return the row's label, or its labels where it has a list of them, which may be empty."""
+    name, value = reader.name("label"), reader.value("label")
     if value is MISSING:
         reader.missing("label", "a label")
-        return ""
+        return (), False
+    if isinstance(value, str) and value.lstrip()[:1] == "[":
+        value = from_literal(value)
+    if not isinstance(value, list):
+        return (_read_label(reader, name, value),), False
+    items = cast("list[object]", value)
+    labels = [_read_label(reader, f"{name}[{index}]", item) for index, item in enumerate(items)]
+    return tuple(dict.fromkeys(labels)), True
+
+
+def _read_label(reader: FieldReader, name: str, value: object) -> str:
     if isinstance(value, (bool, int)):
         return json.dumps(value)
     if not isinstance(value, str):
-        reader.wrong_type(reader.name("label"), value, "a text or an integer as the label")
+        reader.wrong_type(name, value, "a text or an integer as the label")
         return ""
-    return reader.check_text(reader.name("label"), value, may_be_empty=False)
+    return reader.check_text(name, value, may_be_empty=False)
 
 
 def _read_ner(reader: FieldReader) -> Sample:
@@ -84,7 +99,8 @@ def _read_ner(reader: FieldReader) -> Sample:
         "List the named entities in the text, one on a line as TYPE: words. "
         f"Answer {NO_ENTITY} if there is no entity."
     )
-    return ask(reader, instruction, " ".join(tokens), answer or NO_ENTITY)
+    labelled = Labelled(kind="tags", texts=tuple(tokens), labels=tuple(to_iob2(tags)))
+    return ask(reader, instruction, " ".join(tokens), answer or NO_ENTITY, labelled)
 
 
 def _read_token(reader: FieldReader, field: str, token: object) -> str:
@@ -97,31 +113,35 @@ def _read_token(reader: FieldReader, field: str, token: object) -> str:
 def _read_tag(reader: FieldReader, field: str, tag: object) -> str:
     if isinstance(tag, int) and not isinstance(tag, bool):
         reader.note("tags that are numbers: 0 is taken for no entity, the others for types")
-        return "O" if tag == 0 else str(tag)
+        return NO_TAG if tag == 0 else str(tag)
     return reader.check_text(field, tag, may_be_empty=False)
 
 
-@dataclass
-class _Entity:
-    kind: str
-    words: list[str] = field(default_factory=list[str])
-
-
-def find_entities(tokens: list[str], tags: list[str]) -> list[tuple[str, str]]:
+def find_entities(tokens: Sequence[str], tags: Sequence[str]) -> list[tuple[str, str]]:
     """Return the type and the words of each entity, in the order of the text."""
-    found: list[_Entity] = []
-    is_open = False
-    for token, tag in zip(tokens, tags, strict=True):
-        if tag == "O":
-            is_open = False
+    found: list[tuple[str, list[str]]] = []
+    for token, tag in zip(tokens, to_iob2(tags), strict=True):
+        if tag.startswith("B-"):
+            found.append((tag[2:], []))
+        if tag != NO_TAG:
+            found[-1][1].append(token)
+    return [(kind, " ".join(words)) for kind, words in found]
+
+
+def to_iob2(tags: Sequence[str]) -> list[str]:
+    """Return the same entities with B- at the first token of each, I- at the others, and O."""
+    written: list[str] = []
+    open_kind = None
+    for tag in tags:
+        if tag == NO_TAG:
+            open_kind = None
+            written.append(NO_TAG)
             continue
         mark, kind = _split_tag(tag)
-        goes_on = is_open and mark not in _BEGINS and found[-1].kind == kind
-        if not goes_on:
-            found.append(_Entity(kind))
-        found[-1].words.append(token)
-        is_open = mark not in _LAST
-    return [(entity.kind, " ".join(entity.words)) for entity in found]
+        goes_on = kind == open_kind and mark not in _BEGINS
+        written.append(f"{'I' if goes_on else 'B'}-{kind}")
+        open_kind = None if mark in _LAST else kind
+    return written
 
 
 def _split_tag(tag: str) -> tuple[str, str]:
@@ -135,17 +155,17 @@ CLASSIFICATION = Format(
     "classification",
     (
         Column("sentence1", ("sentence1", "text", "sentence", "premise"), also="text"),
-        Column("label", ("label", "category", "intent", "class", "sentiment", "emotion")),
+        Column("label", ("label", "labels", "category", "intent", "class", "sentiment", "emotion")),
         Column("sentence2", ("sentence2", "hypothesis"), needed=False),
         SYSTEM,
     ),
-    ("chat",),
+    ("chat", "classification", "classification-head"),
     _read_classification,
     usual="text + label",
 )
 NER = Format(
     "ner",
     (Column("tokens", ("tokens", "words")), Column("tags", ("tags", "ner_tags")), SYSTEM),
-    ("chat",),
+    ("chat", "ner", "ner-head"),
     _read_ner,
 )

@@ -1,14 +1,14 @@
 """Questions about a text, with the answer in the text's own words.
 
 The answers are an object of two lists (`text`, `answer_start`), a list of such pairs, a list of
-texts, or one text. The first one is learned.
+texts, or one text. The first one is learned; any of them is a right answer.
 """
 
 from __future__ import annotations
 
 from typing import Any, cast
 
-from tunesmith.data.conversation import Sample
+from tunesmith.data.conversation import Labelled, Sample
 from tunesmith.data.fields import MISSING, FieldReader, from_literal, lookup
 from tunesmith.data.forms.form import Column, Format
 from tunesmith.data.forms.labelled import SYSTEM, ask
@@ -19,42 +19,97 @@ _INSTRUCTION = "Answer the question with words from the text."
 def _read_qa(reader: FieldReader) -> Sample:
     context = reader.text("context", may_be_empty=False)
     question = reader.text("question", may_be_empty=False)
-    answer, start = _read_answer(reader)
-    if isinstance(start, int) and answer and not context.startswith(answer, start):
+    answers = _read_answers(reader)
+    texts = tuple(text for text, _ in answers)
+    if not answers:
+        return ask(reader, "", "", "")
+    starts = tuple(_start_in(context, text, start) for text, start in answers)
+    given = answers[0][1]
+    if isinstance(given, int) and texts[0] and starts[0] != given:
         reader.note("an answer that is not in the text at its answer_start")
-    return ask(reader, _INSTRUCTION, f"Text: {context}\nQuestion: {question}", answer)
+    if reader.options.task == "qa-head" and texts[0] and starts[0] < 0:
+        reader.fault(
+            reader.name("answers"), "an answer that the text does not hold", "words of the text",
+            fix="write the answer as it is in the text, or set task.head: false",
+            reason="answer not in the text",
+        )  # fmt: skip
+    labelled = Labelled(kind="answers", texts=(context, question), labels=texts, starts=starts)
+    asked = f"Text: {context}\nQuestion: {question}"
+    return ask(reader, _INSTRUCTION, asked, texts[0], labelled)
 
 
-def _read_answer(reader: FieldReader) -> tuple[str, object]:
-    """Return the first answer and where in the text it says to be."""
+def _start_in(context: str, answer: str, start: object) -> int:
+    """Return where the answer is: at its start where that is given and right, or its first place.
+
+    -1 where the text does not hold it.
+    """
+    if isinstance(start, int) and start >= 0 and context.startswith(answer, start):
+        return start
+    return context.find(answer)
+
+
+def _read_answers(reader: FieldReader) -> list[tuple[str, object]]:
+    """Return the answers, each with the place in the text that the row gives for it."""
     name = reader.name("answers")
     value = reader.value("answers")
     if value is MISSING:
         reader.missing("answers", "the answers")
-        return "", None
+        return []
     if isinstance(value, str):
         value = from_literal(value)
-    start: object = lookup(reader.values, reader.name("answer_start"))
-    if isinstance(value, list):
-        items = cast("list[Any]", value)
-        name, value = f"{name}[0]", items[0] if items else None
-    if isinstance(value, dict):
-        pair = cast("dict[str, Any]", value)
-        inner = reader.name("answer_text")
-        name, value = f"{name}.{inner}", pair.get(inner)
-        start = pair.get(reader.name("answer_start"))
-    if isinstance(value, list):
-        texts = cast("list[Any]", value)
-        name, value = f"{name}[0]", texts[0] if texts else None
-    if isinstance(start, list):
-        start = next(iter(cast("list[Any]", start)), None)
-    if value is None:
+    starts: object = lookup(reader.values, reader.name("answer_start"))
+    found: list[tuple[str, object, object]] = []
+    items = cast("list[Any]", value) if isinstance(value, list) else [value]
+    is_list = isinstance(value, list)
+    for index, item in enumerate(items):
+        place = f"{name}[{index}]" if is_list else name
+        found += _answers_of(reader, place, item, _item(starts, index))
+    if not found:
+        found = [(f"{name}[0]", None, None)]
+    checked = [(_check(reader, place, text), start) for place, text, start in found]
+    distinct: dict[str, object] = {}
+    for answer, start in checked:
+        distinct.setdefault(answer, start)
+    return list(distinct.items())
+
+
+def _answers_of(
+    reader: FieldReader, place: str, item: object, start: object
+) -> list[tuple[str, object, object]]:
+    """Return place, text and start of what an item holds: a text, or an object of text and start.
+
+    The object may hold two lists, too.
+    """
+    if not isinstance(item, dict):
+        return [(place, item, start)]
+    pair = cast("dict[str, Any]", item)
+    inner = reader.name("answer_text")
+    place, text = f"{place}.{inner}", pair.get(inner)
+    start = pair.get(reader.name("answer_start"))
+    if not isinstance(text, list):
+        return [(place, text, start)]
+    texts = cast("list[Any]", text)
+    return [(f"{place}[{i}]", one, _item(start, i)) for i, one in enumerate(texts)] or [
+        (f"{place}[0]", None, None)
+    ]
+
+
+def _item(values: object, index: int) -> object:
+    """Return an item of a list that may be shorter, or the value itself where it is no list."""
+    if not isinstance(values, list):
+        return values
+    items = cast("list[object]", values)
+    return items[index] if index < len(items) else None
+
+
+def _check(reader: FieldReader, place: str, text: object) -> str:
+    if text is None:
         reader.fault(
-            name, "no answer", "at least one answer",
+            place, "no answer", "at least one answer",
             fix="remove the row, or write the answer that is to be learned", reason="no answer",
         )  # fmt: skip
-        return "", None
-    return reader.check_text(name, value, may_be_empty=False), start
+        return ""
+    return reader.check_text(place, text, may_be_empty=False)
 
 
 QA = Format(
@@ -67,6 +122,6 @@ QA = Format(
         Column("answer_start", needed=False, within="answers"),
         SYSTEM,
     ),
-    ("chat",),
+    ("chat", "qa", "qa-head"),
     _read_qa,
 )

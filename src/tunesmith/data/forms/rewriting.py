@@ -62,13 +62,13 @@ SUMMARIZATION = Format(
         Column("summary", ("summary", "highlights")),
         SYSTEM,
     ),
-    ("chat",),
+    ("chat", "summarization"),
     _read_summarization,
 )
 TRANSLATION = Format(
     "translation",
     (Column("source"), Column("target"), SYSTEM),
-    ("chat",),
+    ("chat", "translation"),
     _read_translation,
     _fit_translation,
     usual="two columns named by their languages",

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from tunesmith.data.beginning import common_beginning
-from tunesmith.data.conversation import Conversation, Sample, texts_of
+from tunesmith.data.conversation import Conversation, Sample, label_of, texts_of
 from tunesmith.data.formats import TaskName
 from tunesmith.data.minhash import signatures
 from tunesmith.data.prepared.sample_json import sample_to_json
@@ -113,7 +113,7 @@ class BlockMaker:
         labels: dict[str, int] = {}
         about = empty_rows(len(rows))
         for place, (row, sample, examples) in enumerate(zip(rows, samples, rendered, strict=True)):
-            label = getattr(sample, "label", None)
+            label = label_of(sample)
             code = -1 if label is None else labels.setdefault(label, len(labels))
             about[place] = (
                 self._file_codes[row.file], row.in_array, row.line, row.number,

@@ -10,6 +10,7 @@ import orjson
 
 from tunesmith.data.conversation import (
     Conversation,
+    Labelled,
     Message,
     PlainText,
     Preference,
@@ -39,7 +40,7 @@ def _without_place(values: Mapping[str, Any]) -> Sample:
             return Conversation(
                 messages=_messages(values["messages"]),
                 tools=tuple(values["tools"]),
-                label=values["label"],
+                labelled=_labelled(values["labelled"]),
             )
         case "Preference":
             chosen, rejected = values["chosen"], values["rejected"]
@@ -55,6 +56,13 @@ def _without_place(values: Mapping[str, Any]) -> Sample:
             return PlainText(text=values["text"])
         case kind:
             assert_never(kind)  # pyright: ignore[reportArgumentType]
+
+
+def _labelled(values: dict[str, Any] | None) -> Labelled | None:
+    if values is None:
+        return None
+    lists = {key: tuple(values[key]) for key in ("texts", "labels", "starts")}
+    return Labelled(kind=values["kind"], **lists)
 
 
 def _messages(items: list[dict[str, Any]]) -> tuple[Message, ...]:

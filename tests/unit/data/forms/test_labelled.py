@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.unit.data.reading import chat, only_fault, read, said
+from tunesmith.data.conversation import Labelled, label_of
 from tunesmith.data.formats import find_format
 from tunesmith.data.forms.labelled import find_entities
 
@@ -16,7 +17,7 @@ def test_a_text_and_its_label_are_a_question_and_an_answer() -> None:
     assert said(sample.messages) == [
         ("user", f"{CLASSIFY}\n\nlate parcel"), ("assistant", "delivery"),
     ]  # fmt: skip
-    assert sample.label == "delivery"
+    assert label_of(sample) == "delivery"
 
 
 def test_a_system_message_takes_the_place_of_the_instruction() -> None:
@@ -40,7 +41,7 @@ def test_common_names_of_columns_are_known(values: dict[str, Any]) -> None:
 def test_two_columns_that_may_be_the_label_leave_it_open() -> None:
     assert find_format({"text": "a", "category": "x", "intent": "y"}, task="chat") == "text"
     values = {"text": "a", "category": "x", "intent": "y"}
-    assert chat(values, columns={"label": "intent", "text": "text"}).label == "y"
+    assert label_of(chat(values, columns={"label": "intent", "text": "text"})) == "y"
 
 
 def test_for_completion_a_labelled_text_is_a_text() -> None:
@@ -59,16 +60,40 @@ def test_a_pair_is_two_texts() -> None:
 )
 def test_a_class_is_its_text(label: object, text: str) -> None:
     sample = chat({"text": "a", "label": label})
-    assert (sample.label, sample.messages[1].content) == (text, text)
+    assert (label_of(sample), sample.messages[1].content) == (text, text)
 
 
 @pytest.mark.parametrize(
     ("label", "found"),
-    [(0.5, "got number"), ([1], "got list"), (None, "got null"), ("", "an empty text")],
+    [(0.5, "got number"), (None, "got null"), ("", "an empty text")],
 )
 def test_no_class_is_a_fault(label: object, found: str) -> None:
     fault = only_fault({"text": "a", "label": label})
     assert (fault.field, fault.found) == ("label", found)
+
+
+@pytest.mark.parametrize("labels", [["joy", "pride"], '["joy", "pride"]', ["joy", "pride", "joy"]])
+def test_a_list_holds_all_classes_of_a_text(labels: object) -> None:
+    sample = chat({"text": "we won", "labels": labels})
+    assert sample.labelled is not None
+    assert sample.labelled.labels == ("joy", "pride")
+    assert sample.messages[1].content == "joy, pride"
+    assert "all labels that apply" in sample.messages[0].content
+
+
+def test_a_text_may_have_no_class_and_says_so() -> None:
+    sample = chat({"text": "hm", "labels": []})
+    assert sample.labelled == Labelled(kind="classes", texts=("hm",), labels=())
+    assert sample.messages[1].content == "none"
+
+
+def test_a_wrong_class_in_a_list_is_named() -> None:
+    assert only_fault({"text": "a", "labels": ["b", 0.5]}).field == "labels[1]"
+
+
+def test_of_a_pair_both_texts_are_kept() -> None:
+    sample = chat({"premise": "a", "hypothesis": "b", "label": 0})
+    assert sample.labelled == Labelled(kind="classes", texts=("a", "b"), labels=("0",))
 
 
 ZAGREB = ["Zagreb", "is", "in", "Croatia", "."]
@@ -87,6 +112,13 @@ def test_entities_are_listed_one_on_a_line(values: dict[str, Any]) -> None:
     sample = chat(values)
     assert sample.messages[0].content.endswith("\n\nZagreb is in Croatia .")
     assert sample.messages[1].content == "LOC: Zagreb\nLOC: Croatia"
+
+
+def test_tokens_and_tags_are_kept_in_one_scheme() -> None:
+    sample = chat({"tokens": ZAGREB, "tags": ["S-LOC", "O", "O", "LOC", "O"]})
+    assert sample.labelled == Labelled(
+        kind="tags", texts=tuple(ZAGREB), labels=("B-LOC", "O", "O", "B-LOC", "O")
+    )
 
 
 def test_a_text_without_entities_says_so() -> None:

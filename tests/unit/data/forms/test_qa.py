@@ -60,3 +60,24 @@ def test_an_answer_that_is_not_at_its_place_is_told() -> None:
 def test_no_answer_is_a_fault(answers: object, field: str, reason: str) -> None:
     fault = only_fault({**BASE, "answers": answers})
     assert (fault.field, fault.reason) == (field, reason)
+
+
+def test_all_answers_and_their_places_are_kept() -> None:
+    given = {"answers": {"text": ["Bled", "in Bled", "Bled"], "answer_start": [9, 6, 9]}}
+    labelled = chat({**BASE, **given}).labelled
+    assert labelled is not None
+    assert labelled.texts == (BASE["context"], "Where?")
+    assert (labelled.labels, labelled.starts) == (("Bled", "in Bled"), (9, 6))
+
+
+def test_a_place_that_is_not_given_is_looked_up() -> None:
+    labelled = chat({**BASE, "answers": ["by the lake", "Zagreb"]}).labelled
+    assert labelled is not None
+    assert labelled.starts == (15, -1)
+
+
+def test_a_span_is_learned_from_words_of_the_text_only() -> None:
+    row = {**BASE, "answers": ["Zagreb"]}
+    assert read(row).faults == ()
+    faults = read(row, task="qa-head").faults
+    assert [fault.reason for fault in faults] == ["answer not in the text"]

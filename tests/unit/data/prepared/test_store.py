@@ -6,6 +6,7 @@ import numpy as np
 
 from tunesmith.data.conversation import (
     Conversation,
+    Labelled,
     Message,
     PlainText,
     Preference,
@@ -121,8 +122,9 @@ def test_every_kind_of_sample_survives_its_json() -> None:
         Message("tool", "07:10", tool_call_id="c1"),
         Message("assistant", "It is 07:10.", weight=0.0),
     )
+    labelled = Labelled(kind="answers", texts=("a b", "?"), labels=("b", "a"), starts=(2, 0))
     samples: list[Sample] = [
-        Conversation(messages=turns, tools=('{"b": 1, "a": 2}',), label="x"),
+        Conversation(messages=turns, tools=('{"b": 1, "a": 2}',), labelled=labelled),
         Preference(prompt=turns[:1], chosen=turns[3:], rejected=None),
         PromptCompletion(prompt="2+3=", completion="5"),
         PlainText(text="\u017elijeb"),
