@@ -13,6 +13,7 @@ from tunesmith.data.conversation import Sample
 from tunesmith.data.render import Example
 from tunesmith.data.tokenizer import Tokenizer
 from tunesmith.data.units import Units
+from tunesmith.evaluation.batches import BATCH_TOKENS
 from tunesmith.evaluation.compare import (
     Answer,
     answer_questions,
@@ -21,7 +22,6 @@ from tunesmith.evaluation.compare import (
     score_answers,
 )
 from tunesmith.evaluation.held_out import (
-    BATCH_TOKENS,
     HeldOut,
     held_out_loss,
     held_out_preference,

@@ -5,23 +5,18 @@ Rows of similar length share a batch of bounded size; that changes no row's loss
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tunesmith.core.errors import Fault, RunError
-from tunesmith.core.out_of_memory import is_out_of_memory, let_go
 from tunesmith.data.collate import Batch, to_batch
 from tunesmith.data.render import Example
 from tunesmith.data.units import Units
+from tunesmith.evaluation.batches import BATCH_TOKENS, compute_batches
 from tunesmith.inference.grouping import group_by_length
 from tunesmith.training.loss import LanguageModel, SummedLoss
 from tunesmith.training.objective import Objective
-
-log = logging.getLogger(__name__)
-
-BATCH_TOKENS = 2048
 
 
 @dataclass(frozen=True)
@@ -73,19 +68,10 @@ def held_out_loss(
     """
     assert examples, "the caller knows whether there are held-out rows"
     loss_sum, weight, tokens, correct = 0.0, 0.0, 0, 0
-    lengths = [len(example.tokens) for example in examples]
-    groups = group_by_length(lengths, max_tokens=max_tokens)
-    while groups:
-        group = groups.pop(0)
-        batch = to_batch([examples[index] for index in group], pad_id)
-        one = _if_it_fits(loss_of, batch)
-        if one is None:
-            limit = _half(batch)
-            rows = [*group, *(index for later in groups for index in later)]
-            parts = group_by_length([lengths[index] for index in rows], max_tokens=limit)
-            groups = [[rows[place] for place in part] for part in parts]
-            continue
-        loss_sum += _finite(one.total.item(), batch)
+    groups = group_by_length([len(one.tokens) for one in examples], max_tokens=max_tokens)
+    for computed in compute_batches(loss_of, examples, groups, pad_id=pad_id):
+        one = computed.value
+        loss_sum += _finite(one.total.item(), computed.batch)
         weight += one.weight
         tokens += one.tokens
         correct += one.correct
@@ -130,31 +116,6 @@ def _finite(total: float, batch: Batch) -> float:
     if not math.isfinite(total):
         raise RunError(_not_finite(total, batch), code="loss_not_finite")
     return total
-
-
-def _if_it_fits(loss_of: Callable[[Batch], SummedLoss], batch: Batch) -> SummedLoss | None:
-    try:
-        return loss_of(batch)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        let_go(error)
-    return None
-
-
-def _half(batch: Batch) -> int:
-    num_rows, longest = batch.tokens_BT.shape
-    if num_rows == 1:
-        fault = Fault(
-            found=f"memory ran out at one held-out row of {longest:,} tokens",
-            where=f"row {batch.row_ids[0]}",
-            fix="set a shorter data.max_length, or take method: qlora or a smaller model",
-        )
-        raise RunError(fault, code="out_of_memory")
-    log.warning(
-        "memory ran out at %d held-out rows x %d tokens; going on with half", num_rows, longest
-    )
-    return num_rows // 2 * longest
 
 
 def _not_finite(total: float, batch: Batch) -> Fault:

@@ -8,6 +8,9 @@ short rows share a tile. All rows may share a prefix, which is computed once:
     tile 1   queries PPPaaaab                          keys PPPaaaab
     tile 2   queries bbcccccc   keys PPP bbbcccccc     (a tile of 8, here)
 
+A row may branch: `branches_N` numbers its ways to go on from 1, none of which sees another, and
+gives 0 to what they all have before them.
+
 Lengths are rounded (64 queries, 32 keys): the matrix library compiles a kernel for every new shape
 and keeps 1,024 of them, so free lengths would cost it a tenth of the time and a gigabyte.
 
@@ -25,6 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 QUERIES_PER_TILE = 128
@@ -55,10 +59,22 @@ class RowLayout:
     tiles: tuple[Tile, ...]
 
 
-def lay_out(lengths: Sequence[int], *, prefix: int, groups: int, dtype: torch.dtype) -> RowLayout:
-    """Cut rows of `lengths` own tokens behind `prefix` shared ones into tiles."""
+def lay_out(
+    lengths: Sequence[int],
+    *,
+    prefix: int,
+    groups: int,
+    dtype: torch.dtype,
+    branches_N: Tensor | None = None,
+) -> RowLayout:
+    """Cut rows of `lengths` own tokens behind `prefix` shared ones into tiles.
+
+    `branches_N` is of the line without its filling.
+    """
     used = prefix + sum(lengths)
     length = -(-used // LINE_MULTIPLE) * LINE_MULTIPLE
+    if branches_N is not None:
+        branches_N = F.pad(branches_N, (0, length - used))
     sizes = torch.tensor([prefix, *lengths, length - used])
     row_N = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
     starts = (torch.cumsum(sizes, 0) - sizes).tolist()
@@ -71,6 +87,9 @@ def lay_out(lengths: Sequence[int], *, prefix: int, groups: int, dtype: torch.dt
         queries = torch.arange(first, last)[:, None]
         same_row = (row_N[keys][None, :] == row_N[first:last][:, None]) | (keys < prefix)[None, :]
         seen = same_row & (keys[None, :] <= queries)
+        if branches_N is not None:
+            of_keys, of_queries = branches_N[keys][None, :], branches_N[first:last][:, None]
+            seen &= (of_keys == 0) | (of_keys == of_queries)
         mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, float("-inf"))
         tiles.append(Tile(first, last, key_start, mask.repeat_interleave(groups, dim=0)[None]))
     return RowLayout(prefix=prefix, length=length, tiles=tuple(tiles))

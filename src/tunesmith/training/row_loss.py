@@ -27,10 +27,14 @@ from tunesmith.training.loss import (
 )
 
 
-def row_log_probs(model: LanguageModel, batch: Batch) -> Tensor:
-    """Return [B] in fp64: the weighted sum of log p over each row's supervised tokens."""
+def row_log_probs(model: LanguageModel, batch: Batch, *, branches: bool = False) -> Tensor:
+    """Return [B] in fp64: the weighted sum of log p over each row's supervised tokens.
+
+    With `branches` rows that follow each other and begin alike share the work.
+    """
     with torch.no_grad():
-        return _sum_by_row(model, supervised_states(model, batch), len(batch.lengths_B))
+        found = supervised_states(model, batch, branches=branches)
+        return _sum_by_row(model, found, len(batch.lengths_B))
 
 
 def loss_of_rows(model: LanguageModel, batch: Batch, loss: Callable[[Tensor], Tensor]) -> Tensor:

@@ -1,0 +1,1 @@
+"""Scores: numbers that say how good answers are. Pure functions of answers and references."""
