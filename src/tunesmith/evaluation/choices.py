@@ -40,7 +40,7 @@ def log_likelihoods(
     found = np.full(len(examples), np.nan)
     with evaluating(model.decoder):
         for computed in compute_batches(
-            lambda batch: row_log_probs(model, batch, branches=True).numpy(),
+            lambda batch: row_log_probs(model, batch, as_tree=True).numpy(),
             examples,
             list(_groups(questions, max_tokens)),
             pad_id=pad_id,

@@ -5,27 +5,30 @@ and a prefix that all rows share (a system prompt, say) is computed once for the
 other architecture runs its own forward on the padded batch. Right padding needs no mask under
 causal attention, yet the padded way passes one, since some architectures derive positions from it.
 
-Where nothing is trained, what rows that follow each other begin with may be computed once, too: the
-candidates for an answer share their question.
+Where nothing is trained, rows may form a tree instead, in which whatever some of them begin with is
+computed once: the candidates for an answer share their question, and their own first words.
 
-    rows   S S q q a a      line   S S q q a a b b r c c d d
-           S S q q b b             a and b see q, c and d see r, all see S
-           S S r c c
-           S S r d d
+    rows   S S q q a b      line   S S q q a b c d r e f
+           S S q q a c             b and c see S S q q a, d sees S S q q, e and f see S S r
+           S S q q d
+           S S r e
+           S S r f
 
 Shapes: B rows, T positions of the padded batch, N tokens in the line, S positions asked for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tunesmith.models import packed_llama
-from tunesmith.models.row_attention import RowLayout, lay_out
+from tunesmith.models.row_attention import RowLayout, Tree, lay_out, lay_out_tree
 
 # A shorter shared prefix saves less than the concatenation of its keys costs.
 SHORTEST_SHARED_PREFIX = 8
@@ -39,25 +42,23 @@ def hidden_states(
     *,
     share_prefix: bool = True,
     recompute: bool = False,
-    branches: bool = False,
+    as_tree: bool = False,
 ) -> Tensor:
     """Return [S, C]: the last hidden state of every position where `asked_BT` holds, row by row.
 
     `recompute` is for the way without padding; the padded one is told by `recompute_layers`.
-    `branches` computes what neighbouring rows share once, on the way without padding.
+    `as_tree` shares all that rows have in common, on the way without padding.
     """
     if not packed_llama.supports(decoder):
         return _padded(decoder, tokens_BT, lengths_B)[asked_BT]
     config: Any = decoder.config
-    prefix = shared_prefix(tokens_BT, lengths_B, asked_BT) if share_prefix else 0
-    line = (line_up_branches if branches and share_prefix else line_up)(
-        tokens_BT,
-        lengths_B,
-        asked_BT,
-        prefix=prefix,
-        groups=config.num_attention_heads // config.num_key_value_heads,
-        dtype=next(decoder.parameters()).dtype,
-    )
+    groups = config.num_attention_heads // config.num_key_value_heads
+    dtype = next(decoder.parameters()).dtype
+    if as_tree and share_prefix:
+        line = line_up_tree(tokens_BT, asked_BT, groups=groups, dtype=dtype)
+    else:
+        prefix = shared_prefix(tokens_BT, lengths_B, asked_BT) if share_prefix else 0
+        line = line_up(tokens_BT, lengths_B, asked_BT, prefix=prefix, groups=groups, dtype=dtype)
     hidden_NC = packed_llama.run_packed(
         decoder, line.tokens_N, line.positions_N, line.layout, recompute=recompute
     )
@@ -123,75 +124,6 @@ def line_up(
     layout = lay_out(
         [int(length) - prefix for length in lengths_B], prefix=prefix, groups=groups, dtype=dtype
     )
-    return _fill(tokens_BT, asked_BT, own_BT, prefix, layout)
-
-
-def line_up_branches(
-    tokens_BT: Tensor,
-    lengths_B: Tensor,
-    asked_BT: Tensor,
-    *,
-    prefix: int,
-    groups: int,
-    dtype: torch.dtype,
-) -> Line:
-    """Do the same with what neighbouring rows share once, and nothing behind what is asked."""
-    positions_T = torch.arange(tokens_BT.shape[1])
-    stems = shared_stems(tokens_BT, lengths_B, asked_BT, prefix=prefix)
-    starts_B = torch.where(stems.is_first_B, prefix, stems.ends_B)
-    ends_B = torch.maximum((asked_BT * (positions_T + 1)).amax(1), stems.ends_B)
-    own_BT = (positions_T >= starts_B[:, None]) & (positions_T < ends_B[:, None])
-    rows_B1 = torch.arange(1, len(tokens_BT) + 1)[:, None]
-    branches_BT = torch.where(positions_T < stems.ends_B[:, None], 0, rows_B1)
-    group_B = stems.is_first_B.long().cumsum(0) - 1
-    lengths_G = torch.zeros(int(group_B[-1]) + 1, dtype=torch.int64)
-    lengths_G.index_add_(0, group_B, own_BT.sum(1))
-    layout = lay_out(
-        lengths_G.tolist(),
-        prefix=prefix,
-        groups=groups,
-        dtype=dtype,
-        branches_N=torch.cat([torch.zeros(prefix, dtype=torch.int64), branches_BT[own_BT]]),
-    )
-    return _fill(tokens_BT, asked_BT, own_BT, prefix, layout)
-
-
-@dataclass(frozen=True, eq=False)
-class Stems:
-    """Groups of neighbouring rows: where each begins, and where what its rows share ends."""
-
-    is_first_B: Tensor
-    ends_B: Tensor
-
-
-def shared_stems(tokens_BT: Tensor, lengths_B: Tensor, asked_BT: Tensor, *, prefix: int) -> Stems:
-    """Find neighbouring rows that begin alike, up to the first position that is asked for.
-
-    The first two rows of a group say what it shares; a row that shares less begins the next one.
-    """
-    positions_T = torch.arange(tokens_BT.shape[1])
-    free_BT = ~asked_BT & (positions_T < lengths_B[:, None] - 1)
-    same_BT = (tokens_BT[1:] == tokens_BT[:-1]) & free_BT[1:] & free_BT[:-1]
-    shared = [0, *same_BT.long().cumprod(1).sum(1).tolist()]
-    firsts, ends = list[bool](), list[int]()
-    first = 0
-    for row, num_shared in enumerate(shared):
-        is_second = row > 0 and row == first + 1
-        joins = num_shared > prefix if is_second else row > 0 and num_shared >= ends[first]
-        if joins and is_second:
-            ends[first] = num_shared
-        if not joins:
-            first = row
-        firsts.append(not joins)
-        ends.append(ends[first] if joins else prefix)
-    return Stems(torch.tensor(firsts), torch.tensor(ends))
-
-
-def _fill(
-    tokens_BT: Tensor, asked_BT: Tensor, own_BT: Tensor, prefix: int, layout: RowLayout
-) -> Line:
-    """Take the prefix from the first row and from each row its own tokens, row by row."""
-    positions_T = torch.arange(tokens_BT.shape[1])
     tokens_N = torch.zeros(layout.length, dtype=tokens_BT.dtype)
     positions_N = torch.zeros(layout.length, dtype=torch.int64)
     used = prefix + int(own_BT.sum())
@@ -204,3 +136,45 @@ def _fill(
         asked_S=prefix + asked_BT[own_BT].nonzero()[:, 0],
         layout=layout,
     )
+
+
+def line_up_tree(tokens_BT: Tensor, asked_BT: Tensor, *, groups: int, dtype: torch.dtype) -> Line:
+    """Lay the rows as a tree, each up to the last position that is asked for."""
+    ends_B = (asked_BT * torch.arange(1, tokens_BT.shape[1] + 1)).amax(1)
+    rows = [tokens[:end] for tokens, end in zip(tokens_BT.tolist(), ends_B.tolist(), strict=True)]
+    order = sorted(range(len(rows)), key=rows.__getitem__)
+    tree = _grow(rows, order, width=tokens_BT.shape[1])
+    prefix = _count_alike(rows[order[0]], rows[order[-1]])
+    layout = lay_out_tree(tree, prefix=prefix, groups=groups, dtype=dtype)
+    filling = (0, layout.length - len(tree.rows_N))
+    return Line(
+        tokens_N=F.pad(tokens_BT[tree.rows_N, tree.positions_N], filling),
+        positions_N=F.pad(tree.positions_N, filling),
+        asked_S=tree.places_BT[asked_BT],
+        layout=layout,
+    )
+
+
+def _grow(rows: Sequence[Sequence[int]], order: Sequence[int], *, width: int) -> Tree:
+    """Give a place to each token that the row before does not have.
+
+    Sorted, each row begins with as much of the row before it as of any row.
+    """
+    places_BT = torch.zeros(len(rows), width, dtype=torch.int64)
+    owners, positions = list[int](), list[int]()
+    before = order[0]
+    for index in order:
+        num_shared = _count_alike(rows[before], rows[index]) if owners else 0
+        num_new = len(rows[index]) - num_shared
+        places_BT[index, :num_shared] = places_BT[before, :num_shared]
+        places_BT[index, num_shared : num_shared + num_new] = len(owners) + torch.arange(num_new)
+        owners += [index] * num_new
+        positions += range(num_shared, num_shared + num_new)
+        before = index
+    return Tree(places_BT, torch.tensor(owners), torch.tensor(positions))
+
+
+def _count_alike(one: Sequence[int], other: Sequence[int]) -> int:
+    """Count the tokens with which both begin."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -8,9 +8,6 @@ short rows share a tile. All rows may share a prefix, which is computed once:
     tile 1   queries PPPaaaab                          keys PPPaaaab
     tile 2   queries bbcccccc   keys PPP bbbcccccc     (a tile of 8, here)
 
-A row may branch: `branches_N` numbers its ways to go on from 1, none of which sees another, and
-gives 0 to what they all have before them.
-
 Lengths are rounded (64 queries, 32 keys): the matrix library compiles a kernel for every new shape
 and keeps 1,024 of them, so free lengths would cost it a tenth of the time and a gigabyte.
 
@@ -28,7 +25,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 QUERIES_PER_TILE = 128
@@ -59,40 +55,75 @@ class RowLayout:
     tiles: tuple[Tile, ...]
 
 
-def lay_out(
-    lengths: Sequence[int],
-    *,
-    prefix: int,
-    groups: int,
-    dtype: torch.dtype,
-    branches_N: Tensor | None = None,
-) -> RowLayout:
-    """Cut rows of `lengths` own tokens behind `prefix` shared ones into tiles.
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """Rows of which each position lies at one place of a line, several rows' at the same one.
 
-    `branches_N` is of the line without its filling.
+    `places_BT` says where the positions of each row lie; `rows_N` names one row that has a place,
+    and `positions_N` its position there.
     """
+
+    places_BT: Tensor
+    rows_N: Tensor
+    positions_N: Tensor
+
+
+def lay_out(lengths: Sequence[int], *, prefix: int, groups: int, dtype: torch.dtype) -> RowLayout:
+    """Cut rows of `lengths` own tokens behind `prefix` shared ones into tiles."""
     used = prefix + sum(lengths)
-    length = -(-used // LINE_MULTIPLE) * LINE_MULTIPLE
-    if branches_N is not None:
-        branches_N = F.pad(branches_N, (0, length - used))
+    length = whole_length(used)
     sizes = torch.tensor([prefix, *lengths, length - used])
     row_N = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
     starts = (torch.cumsum(sizes, 0) - sizes).tolist()
     tiles: list[Tile] = []
-    for first in range(0, length, QUERIES_PER_TILE):
-        last = min(first + QUERIES_PER_TILE, length)
-        key_start = starts[int(row_N[first])] // KEY_MULTIPLE * KEY_MULTIPLE
-        key_start = 0 if key_start <= prefix else key_start
-        keys = torch.cat([torch.arange(min(prefix, key_start)), torch.arange(key_start, last)])
+    for first, last in _tile_borders(length):
+        key_start, keys = _keys(starts[int(row_N[first])], last, prefix)
         queries = torch.arange(first, last)[:, None]
         same_row = (row_N[keys][None, :] == row_N[first:last][:, None]) | (keys < prefix)[None, :]
         seen = same_row & (keys[None, :] <= queries)
-        if branches_N is not None:
-            of_keys, of_queries = branches_N[keys][None, :], branches_N[first:last][:, None]
-            seen &= (of_keys == 0) | (of_keys == of_queries)
-        mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, float("-inf"))
-        tiles.append(Tile(first, last, key_start, mask.repeat_interleave(groups, dim=0)[None]))
+        tiles.append(_tile(first, last, key_start, seen, groups, dtype))
     return RowLayout(prefix=prefix, length=length, tiles=tuple(tiles))
+
+
+def lay_out_tree(tree: Tree, *, prefix: int, groups: int, dtype: torch.dtype) -> RowLayout:
+    """Cut a tree into tiles; the first `prefix` places of the line are those of every row."""
+    used, most = len(tree.rows_N), tree.places_BT.shape[1]
+    length = whole_length(used)
+    tiles: list[Tile] = []
+    for first, last in _tile_borders(length):
+        places_QT = tree.places_BT[tree.rows_N[first:last]]
+        is_seen_QT = torch.arange(most) <= tree.positions_N[first:last, None]
+        key_start, keys = _keys(int(places_QT[0, min(prefix, most - 1)]), last, prefix)
+        # Each sees itself, which is all that the filling sees; column `last` is for what is unseen.
+        seen = torch.eye(last - first, last + 1, dtype=torch.bool).roll(first, dims=1)
+        seen[: len(places_QT)].scatter_(1, places_QT.where(is_seen_QT, last), True)
+        tiles.append(_tile(first, last, key_start, seen[:, keys], groups, dtype))
+    return RowLayout(prefix=prefix, length=length, tiles=tuple(tiles))
+
+
+def whole_length(used: int) -> int:
+    """How long a line of so many tokens is with its filling."""
+    return -(-used // LINE_MULTIPLE) * LINE_MULTIPLE
+
+
+def _tile_borders(length: int) -> list[tuple[int, int]]:
+    firsts = range(0, length, QUERIES_PER_TILE)
+    return [(first, min(first + QUERIES_PER_TILE, length)) for first in firsts]
+
+
+def _keys(first: int, last: int, prefix: int) -> tuple[int, Tensor]:
+    """Return where a tile's own keys start, and all its keys: the prefix and those."""
+    key_start = first // KEY_MULTIPLE * KEY_MULTIPLE
+    key_start = 0 if key_start <= prefix else key_start
+    own = torch.arange(key_start, last)
+    return key_start, torch.cat([torch.arange(min(prefix, key_start)), own])
+
+
+def _tile(
+    first: int, last: int, key_start: int, seen_QK: Tensor, groups: int, dtype: torch.dtype
+) -> Tile:
+    mask = torch.zeros(seen_QK.shape, dtype=dtype).masked_fill_(~seen_QK, float("-inf"))
+    return Tile(first, last, key_start, mask.repeat_interleave(groups, dim=0)[None])
 
 
 def row_attention(

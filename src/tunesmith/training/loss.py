@@ -101,8 +101,8 @@ class Supervised:
     rows_S: Tensor
 
 
-def supervised_states(model: LanguageModel, batch: Batch, *, branches: bool = False) -> Supervised:
-    """Run the decoder and keep what is supervised; `branches` as in models/hidden_states.py."""
+def supervised_states(model: LanguageModel, batch: Batch, *, as_tree: bool = False) -> Supervised:
+    """Run the decoder and keep what is supervised; `as_tree` as in models/hidden_states.py."""
     asked_BT = batch.weights_BT > 0
     hidden_SC = hidden_states(
         model.decoder,
@@ -111,7 +111,7 @@ def supervised_states(model: LanguageModel, batch: Batch, *, branches: bool = Fa
         asked_BT,
         share_prefix=model.share_prefix,
         recompute=model.recompute,
-        branches=branches,
+        as_tree=as_tree,
     )
     return Supervised(
         hidden_SC=hidden_SC,

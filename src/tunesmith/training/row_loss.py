@@ -27,13 +27,13 @@ from tunesmith.training.loss import (
 )
 
 
-def row_log_probs(model: LanguageModel, batch: Batch, *, branches: bool = False) -> Tensor:
+def row_log_probs(model: LanguageModel, batch: Batch, *, as_tree: bool = False) -> Tensor:
     """Return [B] in fp64: the weighted sum of log p over each row's supervised tokens.
 
-    With `branches` rows that follow each other and begin alike share the work.
+    With `as_tree` what rows begin with alike is computed once.
     """
     with torch.no_grad():
-        found = supervised_states(model, batch, branches=branches)
+        found = supervised_states(model, batch, as_tree=as_tree)
         return _sum_by_row(model, found, len(batch.lengths_B))
 
 
