@@ -23,12 +23,13 @@ from tunesmith.training.row_loss import row_log_probs
 SHAPES = [(14, (1, 3, 2)), (30, (4, 9)), (12, (2, 2, 2, 2, 2)), (21, (1, 30)), (12, (6, 1))]
 
 
-def make_questions(vocabulary: int = 97, *, system: int = 10) -> list[list[Example]]:
+def make_questions(*, system: int = 10, times: int = 1) -> list[list[Example]]:
     """Make questions that begin with the same `system` tokens; candidates may begin alike, too."""
+    vocabulary = 97
     generator = np.random.default_rng(0)
     common = generator.integers(3, vocabulary, system)
     questions: list[list[Example]] = []
-    for number, (prompt_length, lengths) in enumerate(SHAPES):
+    for number, (prompt_length, lengths) in enumerate(SHAPES * times):
         prompt = [*common, *generator.integers(3, vocabulary, prompt_length - system)]
         reply = generator.integers(3, vocabulary, max(lengths))
         questions.append([])
@@ -76,7 +77,7 @@ def test_what_candidates_share_is_computed_once_without_changing_a_number(
     monkeypatch: pytest.MonkeyPatch, system: int
 ) -> None:
     llama = make_llama()
-    questions = make_questions(system=system)
+    questions = make_questions(system=system, times=5)  # several tiles of attention
     lines: list[int] = []
     run = packed_llama.run_packed
 
