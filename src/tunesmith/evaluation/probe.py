@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -66,7 +66,7 @@ class Probed:
 
 def read_probe() -> tuple[ProbeQuestion, ...]:
     """Return the questions, always the same ones."""
-    text = files(__package__).joinpath(QUESTIONS).read_text(encoding="utf-8")
+    text = Path(__file__).with_name(QUESTIONS).read_text(encoding="utf-8")
     rows = [cast("dict[str, Any]", json.loads(line)) for line in text.splitlines()]
     return tuple(
         ProbeQuestion(row["kind"], row["question"], row["right"], tuple(row["wrong"]))
