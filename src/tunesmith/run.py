@@ -36,6 +36,7 @@ from tunesmith.core.run_dir import (
     write_json,
 )
 from tunesmith.core.stopping import StoppedEarly, StopRequests
+from tunesmith.data.asked import reading_record
 from tunesmith.data.pack import StepPlan, plan_steps
 from tunesmith.data.pipeline import RunData, check_data, lay_out
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
@@ -169,6 +170,7 @@ def execute(run: Run, stop: StopRequests) -> None:
     source = TokenizerSource(str(prepared.folder), tuple(recipe.model.token_overrides.items()))
     tokenizer = source.tokenizer
     data = lay_out(recipe.data, rows_are_for, source, tell=tell)
+    write_json(run_dir.reading_json, reading_record(data.train_side.file.judgement))
     tell_data(run_dir, events, data)
     examine_data(run_dir, events, data, source, recipe.model.source)
     plan = plan_training(recipe, data)

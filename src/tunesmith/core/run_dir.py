@@ -75,6 +75,11 @@ class RunDir:
         return self.path / "resolved.json"
 
     @property
+    def reading_json(self) -> Path:
+        """How the training rows were read: their form and its columns."""
+        return self.path / "reading.json"
+
+    @property
     def xray_json(self) -> Path:
         """What would be trained, in numbers, looked at before the first step."""
         return self.path / "xray.json"

@@ -32,11 +32,17 @@ MISSING: Final = _Missing()  # what a row gives for a column that it does not ha
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """What the recipe says of every row. `has_system`: it brings a system message of its own."""
+    """What the recipe says of every row. `has_system`: it brings a system message of its own.
+
+    `asked` where rows are only asked, so that each may lack its answer, or end before it;
+    `several_labels` where a text that is asked has several classes, as a list of them would show.
+    """
 
     task: TaskName = "chat"
     turn_order: Literal["strict", "merge"] = "strict"
     has_system: bool = False
+    asked: bool = False
+    several_labels: bool = False
 
 
 class FieldReader:
@@ -92,6 +98,18 @@ class FieldReader:
             self.missing(word, "a string")
             return ""
         return self.check_text(self.name(word), value, may_be_empty=may_be_empty)
+
+    def lacks_answer(self, word: str) -> bool:
+        """Say whether a row that is only asked has nothing in an answer's column."""
+        if not self.options.asked:
+            return False
+        value = self.value(word)
+        is_blank = isinstance(value, str) and not value.strip()
+        return value is MISSING or value is None or value == [] or is_blank
+
+    def answer(self, word: str) -> str:
+        """Return the text of an answer; empty where the row is only asked and has none."""
+        return "" if self.lacks_answer(word) else self.text(word, may_be_empty=False)
 
     def optional_text(self, word: str) -> str:
         """Return the text of a column that may be absent or null."""

@@ -28,7 +28,9 @@ __all__ = [
     "FormatName",
     "ReadRow",
     "TaskName",
+    "find_asked_formats",
     "find_format",
+    "form_of",
     "read_row",
     "to_sample",
 ]
@@ -53,6 +55,9 @@ FORMATS: dict[FormatName, Format] = {
     )
 }
 
+# The same for rows that are only asked.
+_TO_ASK = {name: form.to_ask() for name, form in FORMATS.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class ReadRow:
@@ -74,6 +79,28 @@ def find_format(
     fitting = [form for form in FORMATS.values() if form.fit(form, values, given) is not None]
     serving = [form for form in fitting if task is None or task in form.tasks]
     return next((form.name for form in (*serving, *fitting)), None)
+
+
+def find_asked_formats(
+    values: Mapping[str, Any], columns: Columns | None = None, task: TaskName | None = None
+) -> tuple[FormatName, ...]:
+    """Return the forms that a row which is only asked may have: several where it has no answer.
+
+    A row of a preference without its answers looks like one of messages or of a prompt.
+    """
+    given = columns or {}
+    complete = find_format(values, given, task)
+    if complete and (task is None or task in FORMATS[complete].tasks):
+        return (complete,)
+    asked = [form for form in _TO_ASK.values() if form.name != PREFERENCE.name]
+    fitting = [form for form in asked if form.fit(form, values, given) is not None]
+    serving = [form for form in fitting if task is None or task in form.tasks]
+    return tuple(form.name for form in serving or fitting)
+
+
+def form_of(name: FormatName, *, asked: bool = False) -> Format:
+    """Return a form of the table, as it is for rows that are only asked where they are."""
+    return _TO_ASK[name] if asked else FORMATS[name]
 
 
 def to_sample(

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from tunesmith.data.fields import MISSING, lookup
-from tunesmith.data.formats import FORMATS, Columns, Format, FormatName, TaskName, find_format
+from tunesmith.data.fields import MISSING, from_literal, lookup
+from tunesmith.data.formats import (
+    FORMATS,
+    Columns,
+    Format,
+    FormatName,
+    TaskName,
+    find_asked_formats,
+    find_format,
+    form_of,
+)
 from tunesmith.data.forms.form import is_there
 from tunesmith.data.rows import Row, RowFault
 from tunesmith.recipe.data import DataPart
@@ -23,7 +32,8 @@ class Judgement:
     """What is known of a file before its rows are checked; picklable.
 
     `columns` are the file's names of all the form's columns, `given` those of the recipe.
-    `unsuitable` makes the whole file useless, whatever its single rows hold.
+    `unsuitable` makes the whole file useless, whatever its single rows hold. `asked` where the rows
+    are only asked; `several_labels` where a text has several classes.
     """
 
     file: str
@@ -32,37 +42,75 @@ class Judgement:
     given: Mapping[str, str]
     task: TaskName
     unsuitable: RowFault | None
+    asked: bool = False
+    several_labels: bool = False
 
 
 def judge(
-    first_rows: Sequence[Row | RowFault], part: DataPart, task: TaskName | None, *, file: str
+    first_rows: Sequence[Row | RowFault],
+    part: DataPart,
+    task: TaskName | None,
+    *,
+    file: str,
+    asked: bool = False,
 ) -> Judgement:
-    """Judge a file by its first rows; without a task, any that its form serves will do."""
+    """Judge a file by its first rows; without a task, any that its form serves will do.
+
+    Rows that are only `asked` need no answers.
+    """
     rows = [row for row in first_rows if isinstance(row, Row)]
     given: Columns = part.columns.model_dump(exclude_none=True) if part.columns else {}
-    form = _most_common_form(rows, given, task) if part.format == "auto" else part.format
-    columns = _columns_of(FORMATS[form], rows, given) if form else {}
-    serves = FORMATS[form].tasks if form else ("chat",)
+    forms = _forms(rows, part, given, task, asked=asked)
+    form = form_of(forms[0], asked=asked) if len(forms) == 1 else None
+    columns = _columns_of(form, rows, given) if form else {}
+    serves = form.tasks if form else ("chat",)
     unsuitable = _find_unsuitable(rows, form, columns, given, file)
+    if len(forms) > 1:
+        unsuitable = _several_forms(RowFault(file=file), forms)
     if unsuitable is None and rows and form and task and task not in serves:
-        unsuitable = _wrong_task(RowFault(file=file), form, task)
+        unsuitable = _wrong_task(RowFault(file=file), form.name, task)
     return Judgement(
         file=file,
-        form=form,
+        form=form.name if form else None,
         columns=columns,
         given=given,
         task=task or serves[0],
         unsuitable=unsuitable,
+        asked=asked,
+        several_labels=form is not None and _has_lists(form, rows, columns),
     )
 
 
-def _most_common_form(
-    rows: Sequence[Row], given: Columns, task: TaskName | None
-) -> FormatName | None:
-    found: Counter[FormatName | None] = Counter(
-        find_format(row.values, given, task) for row in rows
-    )
-    return next((form for form, _ in found.most_common() if form is not None), None)
+def judge_as(trained: Judgement, first_rows: Sequence[Row | RowFault], *, file: str) -> Judgement:
+    """Judge a file of rows that are asked as the rows of `trained` were learned."""
+    assert trained.form is not None, "what was trained had a form"
+    form = form_of(trained.form, asked=True)
+    rows = [row for row in first_rows if isinstance(row, Row)]
+    unsuitable = _find_unsuitable(rows, form, trained.columns, {}, file)
+    return replace(trained, file=file, given={}, unsuitable=unsuitable, asked=True)
+
+
+def _forms(
+    rows: Sequence[Row], part: DataPart, given: Columns, task: TaskName | None, *, asked: bool
+) -> tuple[FormatName, ...]:
+    """Return the form asked for, or that of most rows; several where their columns fit them all."""
+    if part.format != "auto":
+        return (part.format,)
+    found: Counter[tuple[FormatName, ...]] = Counter()
+    for row in rows:
+        form = find_format(row.values, given, task)
+        forms = find_asked_formats(row.values, given, task) if asked else (form,) if form else ()
+        found[forms] += 1
+    return next((forms for forms, _ in found.most_common() if forms), ())
+
+
+def _has_lists(form: Format, rows: Sequence[Row], columns: Columns) -> bool:
+    """Say whether the classes of a text are a list."""
+    if form.name != "classification":
+        return False
+    values = [lookup(row.values, columns["label"]) for row in rows]
+    read = [from_literal(value) if isinstance(value, str) else value for value in values]
+    return any(isinstance(value, list) for value in read)
 
 
 def _columns_of(form: Format, rows: Sequence[Row], given: Columns) -> Columns:
@@ -77,34 +125,39 @@ def _columns_of(form: Format, rows: Sequence[Row], given: Columns) -> Columns:
 
 
 def _find_unsuitable(
-    rows: Sequence[Row], form: FormatName | None, columns: Columns, given: Columns, file: str
+    rows: Sequence[Row], form: Format | None, columns: Columns, given: Columns, file: str
 ) -> RowFault | None:
     if not rows:
         return None
     names = sorted({name for row in rows for name in row.values})
     place = RowFault(file=file)
+    may_lack = form.may_lack if form else frozenset[str]()
     for word, name in given.items():
-        if not _is_in_some(rows, name) and not _is_nested(rows, form, word, columns):
+        is_there = _is_in_some(rows, name) or _is_nested(rows, form, word, columns)
+        if not is_there and word not in may_lack:
             return _no_column(place, name, names, f"data.columns.{word}")
     if form is None:
         return _no_known_form(place, rows, given)
-    if not FORMATS[form].knows(given):
+    if not form.knows(given):
         return _unread_word(place, form, given)
-    for word in FORMATS[form].needs:
+    for word in form.needs:
         if not _is_in_some(rows, columns[word]):
-            return _no_column(place, columns[word], names, "data.format")
+            return _no_column(place, columns[word], names, _key_of(form, word))
     return None
+
+
+def _key_of(form: Format, word: str) -> str:
+    """Return the key that mends a missing column: of rows that are asked the form is settled."""
+    return f"data.columns.{word}" if form.may_lack else "data.format"
 
 
 def _is_in_some(rows: Sequence[Row], name: str) -> bool:
     return any(lookup(row.values, name) is not MISSING for row in rows)
 
 
-def _is_nested(rows: Sequence[Row], form: FormatName | None, word: str, columns: Columns) -> bool:
+def _is_nested(rows: Sequence[Row], form: Format | None, word: str, columns: Columns) -> bool:
     """Say whether a column is one that may be nested in another, which is there."""
-    outer = (
-        [column.within for column in FORMATS[form].columns if column.word == word] if form else []
-    )
+    outer = [column.within for column in form.columns if column.word == word] if form else []
     return any(within and _is_in_some(rows, columns[within]) for within in outer)
 
 
@@ -129,14 +182,23 @@ def _no_column(place: RowFault, name: str, names: list[str], key: str) -> RowFau
     )
 
 
-def _unread_word(place: RowFault, form: FormatName, given: Columns) -> RowFault:
-    known = FORMATS[form].words
+def _unread_word(place: RowFault, form: Format, given: Columns) -> RowFault:
+    known = form.words
     word = next(word for word in given if word not in known)
     return place.saying(
-        found=f"form {form} reads no column {word}",
+        found=f"form {form.name} reads no column {word}",
         expected=f"one of its columns: {', '.join(known)}",
         fix=f"take data.columns.{word} out, or set another data.format",
         reason="an unread column is named",
+    )
+
+
+def _several_forms(place: RowFault, forms: Sequence[FormatName]) -> RowFault:
+    return place.saying(
+        found=f"without answers the rows may be of form {', '.join(forms)}",
+        expected="one of them",
+        fix="name it in data.format",
+        reason="several forms",
     )
 
 

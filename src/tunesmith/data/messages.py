@@ -37,8 +37,15 @@ _KEYS = {
 }
 
 
+# The last turn of a conversation that is only asked.
+NO_REPLY = Message("assistant", "")
+
+
 def read_messages(reader: FieldReader, word: str) -> tuple[Message, ...]:
-    """Read the turns of a column and hold them to their order."""
+    """Read the turns of a column and hold them to their order.
+
+    Turns that are only asked may end before the reply: it is added, and empty.
+    """
     name = reader.name(word)
     value = reader.structured(word)
     if value is MISSING:
@@ -49,6 +56,8 @@ def read_messages(reader: FieldReader, word: str) -> tuple[Message, ...]:
     messages = read_message_list(reader, name, value)
     if not messages or len(reader.faults) > num_faults:
         return messages
+    if reader.options.asked and messages[-1].role != "assistant":
+        messages = (*messages, NO_REPLY)
     return check_turns(reader, name, messages)
 
 

@@ -8,7 +8,15 @@ from dataclasses import replace
 from tunesmith.data.control_text import find_control_text
 from tunesmith.data.conversation import Sample, texts_of
 from tunesmith.data.fields import MISSING, ReadOptions, lookup
-from tunesmith.data.formats import FORMATS, Format, FormatName, ReadRow, find_format, read_row
+from tunesmith.data.formats import (
+    FORMATS,
+    Format,
+    FormatName,
+    ReadRow,
+    find_format,
+    form_of,
+    read_row,
+)
 from tunesmith.data.forms.preference import MARKS
 from tunesmith.data.judgement import Judgement
 from tunesmith.data.repair import excerpt, repair_text, repair_values
@@ -29,14 +37,18 @@ class RowChecker:
         self.last_faults: list[RowFault] = []
         if judgement.unsuitable is not None:
             self.tally.refuse([judgement.unsuitable.printable()])
-        self._form = FORMATS[judgement.form] if judgement.form else None
+        self._form = form_of(judgement.form, asked=judgement.asked) if judgement.form else None
         self._is_auto = part.format == "auto"
         self._typed = _typed_columns(self._form, judgement)
         self._used = {_outermost(name) for name in judgement.columns.values()}
         self._needed = _needed_columns(self._form, judgement)
         self._marks = MARKS - self._used
         self._options = ReadOptions(
-            task=judgement.task, turn_order=part.turn_order, has_system=part.system is not None
+            task=judgement.task,
+            turn_order=part.turn_order,
+            has_system=part.system is not None,
+            asked=judgement.asked,
+            several_labels=judgement.several_labels,
         )
 
     def check(self, row: Row | RowFault) -> Sample | None:
@@ -50,7 +62,7 @@ class RowChecker:
         if self._form is None or self.judgement.unsuitable is not None:
             self._leave_out(row)
             return None
-        other = self._other_form(row, self._form)
+        other = None if self.judgement.asked else self._other_form(row, self._form)
         if other is not None:
             self._refuse([*self._faults_as(row, other), self._mixed(row, other)])
             return None

@@ -8,7 +8,7 @@ from tunesmith.data.conversation import Conversation, Message, PlainText, Prompt
 from tunesmith.data.fields import WRITTEN_TASKS, FieldReader
 from tunesmith.data.forms.form import Column, Format, read_system
 from tunesmith.data.json_text import type_name
-from tunesmith.data.messages import as_messages, read_message_list, read_messages
+from tunesmith.data.messages import NO_REPLY, as_messages, read_message_list, read_messages
 from tunesmith.data.tool_calls import read_tools
 from tunesmith.data.turns import check_turns
 
@@ -65,7 +65,7 @@ def untrained(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 def _read_alpaca(reader: FieldReader) -> Sample:
     prompt = read_instruction(reader)
-    answer = reader.text("output", may_be_empty=False)
+    answer = reader.answer("output")
     if reader.options.task == "completion":
         # Nothing but a line break would tell the instruction from its answer.
         return PromptCompletion(prompt=prompt + "\n", completion=answer)
@@ -96,17 +96,24 @@ def _read_prompt_completion(reader: FieldReader) -> Sample:
     if reader.options.task == "completion":
         return PromptCompletion(
             prompt=reader.text("prompt", may_be_empty=False),
-            completion=reader.text("completion", may_be_empty=False),
+            completion=reader.answer("completion"),
         )
     prompt = untrained(read_turns(reader, "prompt", "user"))
-    turns = prompt + read_turns(reader, "completion", "assistant")
+    has_none = reader.lacks_answer("completion")
+    turns = prompt + ((NO_REPLY,) if has_none else read_turns(reader, "completion", "assistant"))
     if not reader.faults:
         turns = check_turns(reader, reader.name("completion"), turns)
     return Conversation(messages=with_system(reader, turns), tools=read_tools(reader))
 
 
 def _read_text(reader: FieldReader) -> Sample:
-    return PlainText(text=reader.text("text", may_be_empty=False))
+    text = reader.text("text", may_be_empty=False)
+    # A text that is asked is to be gone on with.
+    return (
+        PromptCompletion(prompt=text, completion="")
+        if reader.options.asked
+        else PlainText(text=text)
+    )
 
 
 MESSAGES = Format(
@@ -121,7 +128,7 @@ ALPACA = Format(
     "alpaca",
     (
         Column("instruction"),
-        Column("output"),
+        Column("output", answer=True),
         Column("input", needed=False),
         SYSTEM,
         Column("history", needed=False),
@@ -131,7 +138,7 @@ ALPACA = Format(
 )
 PROMPT_COMPLETION = Format(
     "prompt-completion",
-    (Column("prompt"), Column("completion"), SYSTEM, TOOLS),
+    (Column("prompt"), Column("completion", answer=True), SYSTEM, TOOLS),
     (*WRITTEN_TASKS, "completion"),
     _read_prompt_completion,
 )

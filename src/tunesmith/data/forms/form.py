@@ -8,7 +8,7 @@ and a file's column that the recipe names is not taken for anything else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tunesmith.data.conversation import Message, Sample
@@ -23,7 +23,8 @@ Fit = Callable[["Format", Values, Columns], Columns | None]
 class Column:
     """A column of a form: the first of `names` is the usual one; `also` is a second recipe word.
 
-    `within` is the word of the column in which this one may be nested.
+    `within` is the word of the column in which this one may be nested. `answer` where it holds what
+    the model is to say, which a row that is only asked may lack.
     """
 
     word: str
@@ -31,6 +32,7 @@ class Column:
     needed: bool = True
     also: str = ""
     within: str = ""
+    answer: bool = False
 
     @property
     def name(self) -> str:
@@ -61,6 +63,7 @@ class Format:
     read: Callable[[FieldReader], Sample]
     fit: Fit = fit_columns
     usual: str = ""  # its columns in words, where they are no fixed set
+    is_asked: bool = False  # its rows may lack their answers
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -76,6 +79,19 @@ class Format:
     def words(self) -> tuple[str, ...]:
         """The words of all its columns, as the recipe may name them."""
         return tuple(column.word for column in self.columns)
+
+    @property
+    def may_lack(self) -> frozenset[str]:
+        """The words, and second words, of the answers' columns where rows are only asked."""
+        answers = [column for column in self.columns if column.answer and self.is_asked]
+        return frozenset(word for column in answers for word in (column.word, column.also))
+
+    def to_ask(self) -> Format:
+        """Return the same form for rows that are only asked: no answer is needed."""
+        columns = (
+            replace(column, needed=False) if column.answer else column for column in self.columns
+        )
+        return replace(self, columns=tuple(columns), is_asked=True)
 
     def knows(self, given: Columns) -> bool:
         """Say whether every word that the recipe names is one of this form's."""

@@ -41,12 +41,15 @@ def _read_classification(reader: FieldReader) -> Sample:
     text = reader.text("sentence1", may_be_empty=False)
     is_pair = reader.has("sentence2")
     texts = (text, *([reader.text("sentence2", may_be_empty=False)] if is_pair else []))
-    labels, has_several = _read_labels(reader)
+    has_none = reader.value("label") != [] and reader.lacks_answer("label")
+    labels, has_several = ((), False) if has_none else _read_labels(reader)
+    if reader.options.asked:
+        has_several = reader.options.several_labels
     labelled = Labelled(kind="classes", texts=texts, labels=labels)
     shown = f"Text 1: {text}\nText 2: {texts[-1]}" if is_pair else text
     what = "pair of texts" if is_pair else "text"
     how = "all labels that apply, separated by commas" if has_several else "the label only"
-    answer = ", ".join(labels) or NO_LABEL
+    answer = "" if has_none else ", ".join(labels) or NO_LABEL
     return ask(reader, f"Classify the {what}. Answer with {how}.", shown, answer, labelled)
 
 
@@ -79,14 +82,15 @@ def _read_ner(reader: FieldReader) -> Sample:
         _read_token(reader, f"{reader.name('tokens')}[{index}]", token)
         for index, token in enumerate(reader.listed("tokens"))
     ]
+    has_none = reader.lacks_answer("tags")
     tags = [
         _read_tag(reader, f"{reader.name('tags')}[{index}]", tag)
-        for index, tag in enumerate(reader.listed("tags"))
+        for index, tag in enumerate([] if has_none else reader.listed("tags"))
     ]
     if not reader.faults and not tokens:
         name = reader.name("tokens")
         reader.fault(name, "no tokens", "at least one", reason="empty text", fix="remove the row")
-    if not reader.faults and len(tokens) != len(tags):
+    if not reader.faults and not has_none and len(tokens) != len(tags):
         reader.fault(
             reader.name("tags"), f"{len(tokens)} tokens and {len(tags)} tags",
             "a tag for each token", reason="tokens and tags differ in number",
@@ -94,13 +98,15 @@ def _read_ner(reader: FieldReader) -> Sample:
         )  # fmt: skip
     if reader.faults:
         return ask(reader, "", "", "")
-    answer = "\n".join(f"{kind}: {words}" for kind, words in find_entities(tokens, tags))
+    named = tags or [NO_TAG] * len(tokens)
+    answer = "\n".join(f"{kind}: {words}" for kind, words in find_entities(tokens, named))
     instruction = (
         "List the named entities in the text, one on a line as TYPE: words. "
         f"Answer {NO_ENTITY} if there is no entity."
     )
     labelled = Labelled(kind="tags", texts=tuple(tokens), labels=tuple(to_iob2(tags)))
-    return ask(reader, instruction, " ".join(tokens), answer or NO_ENTITY, labelled)
+    answer = "" if has_none else answer or NO_ENTITY
+    return ask(reader, instruction, " ".join(tokens), answer, labelled)
 
 
 def _read_token(reader: FieldReader, field: str, token: object) -> str:
@@ -155,7 +161,11 @@ CLASSIFICATION = Format(
     "classification",
     (
         Column("sentence1", ("sentence1", "text", "sentence", "premise"), also="text"),
-        Column("label", ("label", "labels", "category", "intent", "class", "sentiment", "emotion")),
+        Column(
+            "label",
+            ("label", "labels", "category", "intent", "class", "sentiment", "emotion"),
+            answer=True,
+        ),
         Column("sentence2", ("sentence2", "hypothesis"), needed=False),
         SYSTEM,
     ),
@@ -165,7 +175,11 @@ CLASSIFICATION = Format(
 )
 NER = Format(
     "ner",
-    (Column("tokens", ("tokens", "words")), Column("tags", ("tags", "ner_tags")), SYSTEM),
+    (
+        Column("tokens", ("tokens", "words")),
+        Column("tags", ("tags", "ner_tags"), answer=True),
+        SYSTEM,
+    ),
     ("chat", "ner", "ner-head"),
     _read_ner,
 )

@@ -13,7 +13,7 @@ from tunesmith.data.conversation import Message, Preference, Sample
 from tunesmith.data.fields import MISSING, Columns, FieldReader
 from tunesmith.data.forms.chat import read_history, read_instruction, with_system
 from tunesmith.data.forms.form import Column, Format, Values, is_there
-from tunesmith.data.messages import as_messages, read_message_list
+from tunesmith.data.messages import NO_REPLY, as_messages, read_message_list
 from tunesmith.data.tool_calls import read_tool_list, read_tools
 from tunesmith.data.turns import check_turns
 
@@ -61,6 +61,8 @@ def _as_bool(value: object) -> bool | None:
 
 
 def _read(reader: FieldReader) -> Sample:
+    if reader.options.asked:
+        return _read_asked(reader)
     if not reader.has("rejected") and not reader.has("chosen") and reader.has("label"):
         return _read_rated(reader)
     chosen, rejected = _read_answer(reader, "chosen"), _read_answer(reader, "rejected")
@@ -80,6 +82,26 @@ def _read(reader: FieldReader) -> Sample:
     if chosen == rejected and not reader.faults:
         reader.note("a chosen answer that equals the rejected one")
     return Preference(prompt=prompt, chosen=chosen, rejected=rejected, tools=_tools(reader))
+
+
+def _read_asked(reader: FieldReader) -> Sample:
+    """Read what comes before the last reply, and the reply unless it was rated bad."""
+    words = ("chosen", "completion", "output")
+    word = next((word for word in words if not reader.lacks_answer(word)), "")
+    prompt, last = _read_prompt(reader)
+    answer = (_read_answer(reader, word) if word else last) or ()
+    if reader.faults:
+        return Preference(prompt=(), chosen=(), rejected=None)
+    if prompt:
+        prompt, answer = _without_prompt(reader, word or "messages", prompt, answer)
+    else:
+        prompt, answer = answer[:-1], answer[-1:]
+    prompt = _check_prompt(reader, with_system(reader, prompt))
+    if not answer or _as_bool(reader.value("label")) is False:
+        answer = (NO_REPLY,)
+    else:
+        answer = _check_answer(reader, word or "messages", prompt, answer)
+    return Preference(prompt=prompt, chosen=answer, rejected=None, tools=_tools(reader))
 
 
 def _read_rated(reader: FieldReader) -> Sample:
@@ -112,6 +134,8 @@ def _read_prompt(
         return (Message("user", reader.text("prompt", may_be_empty=False)),), None
     if reader.has("messages"):
         turns = read_message_list(reader, reader.name("messages"), reader.structured("messages"))
+        if reader.options.asked and turns and turns[-1].role != "assistant":
+            return turns, None
         if (ends_in_answer or not reader.has("chosen")) and turns:
             return turns[:-1], turns[-1:]
         return turns, None
@@ -235,11 +259,11 @@ PREFERENCE = Format(
         Column("input", needed=False),
         Column("instruction", needed=False),
         Column("history", needed=False),
-        Column("chosen", _CHOSEN, needed=False),
-        Column("rejected", _REJECTED, needed=False),
-        Column("completion", needed=False),
-        Column("output", needed=False),
-        Column("label", _RATING, needed=False),
+        Column("chosen", _CHOSEN, needed=False, answer=True),
+        Column("rejected", _REJECTED, needed=False, answer=True),
+        Column("completion", needed=False, answer=True),
+        Column("output", needed=False, answer=True),
+        Column("label", _RATING, needed=False, answer=True),
         Column("system", needed=False),
         Column("tools", ("tools", "functions"), needed=False),
         Column("parallel_tool_calls", needed=False),

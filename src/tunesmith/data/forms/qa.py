@@ -19,15 +19,17 @@ _INSTRUCTION = "Answer the question with words from the text."
 def _read_qa(reader: FieldReader) -> Sample:
     context = reader.text("context", may_be_empty=False)
     question = reader.text("question", may_be_empty=False)
-    answers = _read_answers(reader)
+    has_none = reader.options.asked and not _has_answer(reader)
+    answers = [] if has_none else _read_answers(reader)
     texts = tuple(text for text, _ in answers)
-    if not answers:
+    if not answers and not has_none:
         return ask(reader, "", "", "")
     starts = tuple(_start_in(context, text, start) for text, start in answers)
-    given = answers[0][1]
-    if isinstance(given, int) and texts[0] and starts[0] != given:
+    text, given = answers[0] if answers else ("", None)
+    if isinstance(given, int) and text and starts[0] != given:
         reader.note("an answer that is not in the text at its answer_start")
-    if reader.options.task == "qa-head" and texts[0] and starts[0] < 0:
+    is_learned = not reader.options.asked
+    if is_learned and reader.options.task == "qa-head" and text and starts[0] < 0:
         reader.fault(
             reader.name("answers"), "an answer that the text does not hold", "words of the text",
             fix="write the answer as it is in the text, or set task.head: false",
@@ -35,7 +37,18 @@ def _read_qa(reader: FieldReader) -> Sample:
         )  # fmt: skip
     labelled = Labelled(kind="answers", texts=(context, question), labels=texts, starts=starts)
     asked = f"Text: {context}\nQuestion: {question}"
-    return ask(reader, _INSTRUCTION, asked, texts[0], labelled)
+    return ask(reader, _INSTRUCTION, asked, text, labelled)
+
+
+def _has_answer(reader: FieldReader) -> bool:
+    """Say whether there is any text among the answers; SQuAD has none as an object of no texts."""
+    if reader.lacks_answer("answers"):
+        return False
+    value = reader.value("answers")
+    value = from_literal(value) if isinstance(value, str) else value
+    items = cast("list[Any]", value) if isinstance(value, list) else [value]
+    found = [text for item in items for _, text, _ in _answers_of(reader, "", item, None)]
+    return any(text is not None for text in found)
 
 
 def _start_in(context: str, answer: str, start: object) -> int:
@@ -117,9 +130,14 @@ QA = Format(
     (
         Column("question"),
         Column("context"),
-        Column("answers", ("answers", "answer", "answer_text", "answers_text"), also="answer_text"),
-        Column("answer_text", ("text",), needed=False, within="answers"),
-        Column("answer_start", needed=False, within="answers"),
+        Column(
+            "answers",
+            ("answers", "answer", "answer_text", "answers_text"),
+            also="answer_text",
+            answer=True,
+        ),
+        Column("answer_text", ("text",), needed=False, within="answers", answer=True),
+        Column("answer_start", needed=False, within="answers", answer=True),
         SYSTEM,
     ),
     ("chat", "qa", "qa-head"),

@@ -21,13 +21,13 @@ _NESTED = "translation"  # the usual name of a column that holds both languages
 
 def _read_summarization(reader: FieldReader) -> Sample:
     document = reader.text("document", may_be_empty=False)
-    summary = reader.text("summary", may_be_empty=False)
+    summary = reader.answer("summary")
     return ask(reader, "Summarize the text.", document, summary)
 
 
 def _read_translation(reader: FieldReader) -> Sample:
     source = reader.text("source", may_be_empty=False)
-    target = reader.text("target", may_be_empty=False)
+    target = reader.answer("target")
     languages = [language_name(reader.name(word)) for word in ("source", "target")]
     known = [language for language in languages if language]
     direction = f" from {known[0]} to {known[1]}" if len(known) == 2 else ""
@@ -36,7 +36,7 @@ def _read_translation(reader: FieldReader) -> Sample:
 
 def _read_text_generation(reader: FieldReader) -> Sample:
     text = reader.text("text", may_be_empty=False)
-    return ask(reader, "", text, reader.text("ground_truth", may_be_empty=False))
+    return ask(reader, "", text, reader.answer("ground_truth"))
 
 
 def _fit_translation(form: Format, values: Values, given: Columns) -> Columns | None:
@@ -59,7 +59,7 @@ SUMMARIZATION = Format(
     "summarization",
     (
         Column("document", ("document", "article", "dialogue", "text"), also="text"),
-        Column("summary", ("summary", "highlights")),
+        Column("summary", ("summary", "highlights"), answer=True),
         SYSTEM,
     ),
     ("chat", "summarization"),
@@ -67,7 +67,7 @@ SUMMARIZATION = Format(
 )
 TRANSLATION = Format(
     "translation",
-    (Column("source"), Column("target"), SYSTEM),
+    (Column("source"), Column("target", answer=True), SYSTEM),
     ("chat", "translation"),
     _read_translation,
     _fit_translation,
@@ -75,7 +75,7 @@ TRANSLATION = Format(
 )
 TEXT_GENERATION = Format(
     "text-generation",
-    (Column("text"), Column("ground_truth"), SYSTEM),
+    (Column("text"), Column("ground_truth", answer=True), SYSTEM),
     ("chat",),
     _read_text_generation,
 )
