@@ -48,18 +48,18 @@ from tunesmith.evaluation.result import describe_result
 from tunesmith.methods.base import AppliedMethod, RemembersSteps
 from tunesmith.methods.base_record import write_base_record
 from tunesmith.methods.going_on import check_starting_base, starting_adapter
-from tunesmith.methods.select import apply_method
 from tunesmith.methods.switching import adapters_off
 from tunesmith.methods.trained import describe_trained
-from tunesmith.models.facts import ModelFacts, read_facts
-from tunesmith.models.hidden_states import recompute_layers
-from tunesmith.models.load import DTYPES, choose_dtype, load_base
-from tunesmith.models.originals import Originals
+from tunesmith.models.facts import ModelFacts, is_decoder, model_type, read_facts, require_writer
+from tunesmith.models.head_file import write_head
+from tunesmith.models.headed import Head
+from tunesmith.models.load import DTYPES, choose_dtype
 from tunesmith.models.prepare import PreparedModel, prepare_model
 from tunesmith.recipe.adapter_config import CONFIG_FILE
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.recipe.task import rows_for
+from tunesmith.recipe.task import has_head, rows_for
+from tunesmith.training.assemble import assemble
 from tunesmith.training.checkpoint import (
     Progress,
     load_newest,
@@ -68,8 +68,8 @@ from tunesmith.training.checkpoint import (
     save_checkpoint,
 )
 from tunesmith.training.environment import compare_environments, describe_environment
+from tunesmith.training.head_setup import head_of
 from tunesmith.training.loop import StepDone, train_steps
-from tunesmith.training.loss import language_model
 from tunesmith.training.memory_decision import require_machine
 from tunesmith.training.optimizer import make_optimizer
 from tunesmith.training.preference_setup import Measurable, make_objectives, units_of
@@ -165,6 +165,10 @@ def execute(run: Run, stop: StopRequests) -> None:
     prepared = prepare_model(recipe.model.source, recipe.model.revision, on_progress=tell)
     if starting := starting_adapter(recipe.method):
         tell_starting(run, starting, prepared)
+    if not has_head(recipe.task):
+        require_writer(prepared.folder)
+    elif rows_are_for == "ner-head" and is_decoder(model_type(prepared.folder)):
+        rows_are_for = "ner-head-causal"
     facts = read_facts(prepared.folder)
     recipe = within_positions(recipe, run, facts)
     source = TokenizerSource(str(prepared.folder), tuple(recipe.model.token_overrides.items()))
@@ -173,6 +177,7 @@ def execute(run: Run, stop: StopRequests) -> None:
     write_json(run_dir.reading_json, reading_record(data.train_side.file.judgement))
     tell_data(run_dir, events, data)
     examine_data(run_dir, events, data, source, recipe.model.source)
+    head = head_of(recipe.task, data) if has_head(recipe.task) else None
     plan = plan_training(recipe, data)
     held_out = held_out_examples(recipe.task, recipe.evaluation, data)
     held_out_units = units_of(recipe.task, held_out, file=recipe.data.train, is_trained=False)
@@ -185,17 +190,22 @@ def execute(run: Run, stop: StopRequests) -> None:
     if memory.warning:
         events.write("warning", message=memory.warning)
 
-    model = load_base(prepared.folder, recipe.model)
-    original = Originals(prepared.folder).weight
-    method = apply_method(model, recipe.method, seed=part.seed, original=original, steps=len(plan))
-    if memory.recompute and not recompute_layers(model):
-        tell("this architecture keeps its activations: activation_checkpointing has no effect")
-    shares = shares_prefix(recipe)
-    scored = language_model(model, facts, share_prefix=shares, recompute=memory.recompute)
+    assembled = assemble(
+        prepared.folder,
+        facts,
+        recipe,
+        tokenizer,
+        head,
+        steps=len(plan),
+        recompute=memory.recompute,
+        tell=tell,
+    )
+    model, method, scored = assembled.model, assembled.method, assembled.scored
     tell_plan(run_dir, events, part, plan, lengths, method, facts, dtype, memory)
     tell(describe_trained(method, model))
     bound_memory()
-    rehearse(run, recipe, method, tokenizer, prepared, facts.parameters * DTYPES[dtype].itemsize)
+    model_bytes = facts.parameters * DTYPES[dtype].itemsize
+    rehearse(run, recipe, method, tokenizer, prepared, model_bytes, head)
     objectives = make_objectives(
         recipe.task,
         scored,
@@ -206,6 +216,7 @@ def execute(run: Run, stop: StopRequests) -> None:
         run_dir.path,
         pad_id=pad_id(tokenizer),
         tell=tell,
+        head=assembled.head_objective,
     )
     evaluation = HeldOutRows(
         run_dir=run_dir,
@@ -219,6 +230,7 @@ def execute(run: Run, stop: StopRequests) -> None:
         tokenizer=tokenizer,
         model=model,
         scored=scored,
+        headed=assembled.headed,
         pad_id=pad_id(tokenizer),
     )
     if recipe.evaluation.before and not evaluation.has("before"):
@@ -272,7 +284,7 @@ def execute(run: Run, stop: StopRequests) -> None:
             run.beat()
             stop.check()
     stop.check()
-    save_final(run_dir, method, tokenizer, prepared)
+    save_final(run_dir, method, tokenizer, prepared, head)
 
     if recipe.evaluation.after:
         evaluation.measure("after", run.step)
@@ -339,11 +351,6 @@ def plan_training(recipe: Recipe, data: RunData) -> tuple[StepPlan, ...]:
     )
     count_warmup_steps(part.warmup, total_steps=len(plan), peak=recipe.learning_rate)
     return units.spell_out(plan)
-
-
-def shares_prefix(recipe: Recipe) -> bool:
-    """With dropout each row draws its own mask, so nothing of a row is computed for all."""
-    return not getattr(recipe.method, "dropout", None)
 
 
 def pad_id(tokenizer: Tokenizer) -> int:
@@ -424,14 +431,18 @@ def save(
 
 
 def save_final(
-    run_dir: RunDir, method: AppliedMethod, tokenizer: Tokenizer, prepared: PreparedModel
+    run_dir: RunDir,
+    method: AppliedMethod,
+    tokenizer: Tokenizer,
+    prepared: PreparedModel,
+    head: Head | None,
 ) -> None:
     """Write `final/` under another name first, so that it is there whole or not at all."""
     temporary = run_dir.path / ".final.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
-        write_final(temporary, method, tokenizer, prepared)
+        write_final(temporary, method, tokenizer, prepared, head)
         shutil.rmtree(run_dir.final, ignore_errors=True)
         temporary.rename(run_dir.final)
     except OSError as error:
@@ -443,12 +454,18 @@ def save_final(
 
 
 def write_final(
-    folder: Path, method: AppliedMethod, tokenizer: Tokenizer, prepared: PreparedModel
+    folder: Path,
+    method: AppliedMethod,
+    tokenizer: Tokenizer,
+    prepared: PreparedModel,
+    head: Head | None,
 ) -> None:
     """Write the files of `final/`."""
     method.save(folder, base=base_reference(prepared))
     if (folder / CONFIG_FILE).is_file():  # an adapter, which is nothing without its base
         write_base_record(folder, prepared)
+    if head is not None:
+        write_head(folder, head)
     tokenizer.save_pretrained(folder)
 
 
@@ -459,11 +476,12 @@ def rehearse(
     tokenizer: Tokenizer,
     prepared: PreparedModel,
     model_bytes: int,
+    head: Head | None,
 ) -> None:
     """Save once before anything is trained."""
 
     def save(folder: Path) -> None:
-        write_final(folder, method, tokenizer, prepared)
+        write_final(folder, method, tokenizer, prepared, head)
 
     room = room_of(recipe, method, model_bytes=model_bytes)
     warning = rehearse_saving(run.run_dir.path, method, room, save)

@@ -26,6 +26,8 @@ class Batch:
     lengths_B: torch.Tensor
     row_ids: tuple[str, ...]
     indices: tuple[int, ...] = ()
+    marks: tuple[tuple[int, int, str], ...] = ()
+    """Row, place and label of what a head is to say, row by row; weights are at the places."""
 
 
 def to_batch(examples: Sequence[Example], pad_id: int, indices: Sequence[int] = ()) -> Batch:
@@ -39,6 +41,9 @@ def to_batch(examples: Sequence[Example], pad_id: int, indices: Sequence[int] = 
         length = len(example.tokens)
         tokens_BT[row, :length] = example.tokens
         targets_BT[row, : length - 1] = example.tokens[1:]
+        if example.labels:  # a head says something of the place itself, not of the next one
+            weights_BT[row, :length] = example.weights
+            continue
         weights_BT[row, : length - 1] = example.weights[1:]
     return Batch(
         tokens_BT=torch.from_numpy(tokens_BT),
@@ -47,4 +52,9 @@ def to_batch(examples: Sequence[Example], pad_id: int, indices: Sequence[int] = 
         lengths_B=torch.tensor([len(example.tokens) for example in examples], dtype=torch.int64),
         row_ids=tuple(example.row_id for example in examples),
         indices=tuple(indices),
+        marks=tuple(
+            (row, int(place), label)
+            for row, example in enumerate(examples)
+            for place, label in zip(example.places, example.labels, strict=True)
+        ),
     )

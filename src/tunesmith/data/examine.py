@@ -11,6 +11,7 @@ from tunesmith.core.errors import DataError, Fault
 from tunesmith.data.account import notes_of
 from tunesmith.data.beginning import common_beginning
 from tunesmith.data.conversation import Sample
+from tunesmith.data.fields import HEAD_TASKS
 from tunesmith.data.pipeline import RunData, Side
 from tunesmith.data.prepared.store import CONTROL_TEXT, HAS_END
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
@@ -20,7 +21,7 @@ from tunesmith.data.xray.build import SideArrays, x_ray
 from tunesmith.data.xray.facts import DroppedRows, XRay
 from tunesmith.data.xray.overlap import RowText
 from tunesmith.data.xray.page import xray_page
-from tunesmith.data.xray.serving import check_serving
+from tunesmith.data.xray.serving import ServingCheck, check_serving
 from tunesmith.data.xray.token_view import shown_row
 
 # Of a row that is shown beside another one.
@@ -42,9 +43,16 @@ def examine(data: RunData, source: TokenizerSource, *, model: str = "") -> XRay:
         adds_bos=encoder.automatic_bos is not None,
         dropped=_dropped(data),
         notes=notes_of(data),
-        serving=check_serving(_first_samples(data), source.tokenizer, data.part, data.task),
+        serving=_check_serving(data, source),
         look_up=_LookUp(data, source).find,
     )
+
+
+def _check_serving(data: RunData, source: TokenizerSource) -> ServingCheck | None:
+    """Compare with what a server sends; what a head reads is the tokenizer's own text, both times."""
+    if data.task in HEAD_TASKS:
+        return None
+    return check_serving(_first_samples(data), source.tokenizer, data.part, data.task)
 
 
 def page_of(xray: XRay, data: RunData, source: TokenizerSource, *, rows: int = SHOWN_ROWS) -> str:

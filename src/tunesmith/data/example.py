@@ -12,13 +12,15 @@ again: so each token is a target exactly once, and has the token before it to be
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, assert_never
 
 import numpy as np
 import numpy.typing as npt
 
 from tunesmith.data.mask import Weights
+
+START, END = "start", "end"  # the labels of the first and the last token of an answer
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -27,6 +29,8 @@ class Example:
 
     `part` says which of a row's several examples this is, such as "chosen" or "reply 1 of 3".
     `num_bos` counts the begin tokens in front; a template may print more between turns.
+    `places` are those that a head reads, each with its label; a place may have several. Their
+    weights are then 1, at the places themselves. `closes` where the tokenizer's own token ends it.
     `control_text` where a text of the row holds what is taken for a control token, and
     `lost_thinking` where the template prints nothing of a reply's reasoning. `is_text` where it is
     a plain text, which may be cut anywhere.
@@ -43,6 +47,9 @@ class Example:
     control_text: bool = False
     lost_thinking: bool = False
     is_text: bool = False
+    places: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
+    labels: tuple[str, ...] = ()
+    closes: bool = False
 
     @property
     def supervised_tokens(self) -> int:
@@ -76,7 +83,8 @@ def fit(
         case "error" | "drop" | "chunk":
             return Fitted((), len(example.tokens), example.supervised_tokens)
         case "truncate":
-            cut = _part(example, slice(max_length))
+            cut = _cut_labelled(example, max_length)
+            cut = cut or _part(example, slice(max_length))
             lost_supervised = example.supervised_tokens - cut.supervised_tokens
             return Fitted((cut,), len(example.tokens) - max_length, lost_supervised)
         case _:
@@ -100,6 +108,27 @@ def _chunks(example: Example, max_length: int) -> Iterator[Example]:
             num_bos=len(bos),
             part=f"chunk {number} of {total}",
         )
+
+
+def _cut_labelled(example: Example, max_length: int) -> Example | None:
+    """Cut a row that a head reads; a closing special token stays, and so do labels of the whole.
+
+    Labels of places that are cut off are lost, and counted so.
+    """
+    if not len(example.places):
+        return None
+    end = int(example.closes)
+    tokens = np.concatenate([example.tokens[: max_length - end], example.tokens[-1:][:end]])
+    last = len(example.tokens) - 1
+    is_of_whole = bool((example.places == last).all())
+    kept = example.places >= 0 if is_of_whole else example.places < max_length - end
+    places = np.full_like(example.places, max_length - 1) if is_of_whole else example.places[kept]
+    weights = np.zeros(max_length, dtype=np.float32)
+    weights[places] = 1.0
+    labels = tuple(label for label, keep in zip(example.labels, kept, strict=True) if keep)
+    if any((name in example.labels) != (name in labels) for name in (START, END)):
+        weights[:] = 0.0  # the answer is cut off, so there is nothing to learn
+    return replace(example, tokens=tokens, weights=weights, places=places, labels=labels)
 
 
 def _part(example: Example, which: slice) -> Example:

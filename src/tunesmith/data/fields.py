@@ -20,6 +20,13 @@ WRITTEN_TASKS: tuple[TaskName, ...] = (
     "classification",
     "qa",
 )
+# Tasks that a layer of its own learns, in place of the one that writes text.
+HEAD_TASKS: tuple[TaskName, ...] = (
+    "classification-head",
+    "ner-head",
+    "ner-head-causal",
+    "qa-head",
+)
 Columns = Mapping[str, str]  # a form's own word for a column -> the file's name
 
 

@@ -31,7 +31,9 @@ from tunesmith.data.conversation import (
     texts_of,
 )
 from tunesmith.data.example import Example, Fitted, fit
+from tunesmith.data.fields import HEAD_TASKS
 from tunesmith.data.formats import TaskName
+from tunesmith.data.labelled_render import render_labelled
 from tunesmith.data.mask import Weighed, weigh
 from tunesmith.data.render_fault import no_template, place_of, refused, straddles
 from tunesmith.data.rows import RowFault
@@ -89,6 +91,9 @@ def render_all(
     """Render samples in batches; each becomes its examples or the fault that prevents them."""
     remaining = iter(samples)
     while batch := list(islice(remaining, _BATCH)):
+        if task in HEAD_TASKS:
+            yield from render_labelled(batch, encoder, task)
+            continue
         written = [_Written.of(sample, encoder, part, task) for sample in batch]
         texts = [script.text for one in written for script in one.scripts]
         encodings = iter(encoder.encode(texts))

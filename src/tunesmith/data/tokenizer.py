@@ -160,6 +160,19 @@ class TextEncoder:
         encoded = self._backend.encode_batch(list(texts), add_special_tokens=False)
         return [Encoding(one.ids, one) for one in encoded]
 
+    def encode_whole(self, texts: Sequence[Any]) -> list[Any]:
+        """Encode texts and pairs of texts with what the tokenizer itself puts around them."""
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        return self._backend.encode_batch(list(texts), add_special_tokens=True)
+
+    @cached_property
+    def separates_pairs(self) -> bool:
+        """Whether the tokenizer puts a token of its own between the two texts of a pair."""
+        (pair,) = self.encode_whole([("a", "b")])
+        first = pair.sequence_ids.index(0) if 0 in pair.sequence_ids else 0
+        return None in pair.sequence_ids[first : pair.sequence_ids.index(1)]
+
     @cached_property
     def _words(self) -> WordMemory | None:
         """The faster way to the same tokens, where there is one."""

@@ -71,7 +71,7 @@ def held_out_loss(
     groups = group_by_length([len(one.tokens) for one in examples], max_tokens=max_tokens)
     for computed in compute_batches(loss_of, examples, groups, pad_id=pad_id):
         one = computed.value
-        loss_sum += _finite(one.total.item(), computed.batch)
+        loss_sum += require_finite(one.total.item(), computed.batch)
         weight += one.weight
         tokens += one.tokens
         correct += one.correct
@@ -95,7 +95,7 @@ def held_out_preference(
     groups = preference_groups(units, max_tokens=max_tokens)
     batches = [to_batch([examples[i] for i in group], pad_id, group) for group in groups]
     step = objective.begin_step(model, batches)
-    loss_sum = sum(_finite(step.summed(batch).item(), batch) for batch in batches)
+    loss_sum = sum(require_finite(step.summed(batch).item(), batch) for batch in batches)
     return HeldOut(
         loss_sum=loss_sum,
         weight=step.denominator,
@@ -112,7 +112,8 @@ def preference_groups(units: Units, *, max_tokens: int = BATCH_TOKENS) -> list[l
     return [units.members[group].ravel().tolist() for group in groups]
 
 
-def _finite(total: float, batch: Batch) -> float:
+def require_finite(total: float, batch: Batch) -> float:
+    """Return a batch's loss; raises RunError where it is not finite."""
     if not math.isfinite(total):
         raise RunError(_not_finite(total, batch), code="loss_not_finite")
     return total

@@ -13,12 +13,15 @@ from tunesmith.data.tokenizer import Tokenizer
 from tunesmith.data.units import Units
 from tunesmith.evaluation.before_after import (
     HeldOutPreference,
+    Measured,
     When,
     measure,
     measure_loss,
     write_side,
 )
+from tunesmith.evaluation.head_side import measure_head
 from tunesmith.inference.torch_engine import TorchEngine
+from tunesmith.models.headed import HeadedModel
 from tunesmith.recipe.data import DataPart
 from tunesmith.recipe.evaluation import EvaluationPart
 from tunesmith.recipe.task import PreferenceTask, Task
@@ -49,6 +52,7 @@ class HeldOutRows:
     tokenizer: Tokenizer
     model: Any
     scored: LanguageModel
+    headed: HeadedModel | None = None
     pad_id: int
 
     def has(self, when: When) -> bool:
@@ -62,32 +66,46 @@ class HeldOutRows:
             return
         message = f"measuring {when} training: {len(self.units.members)} rows"
         self.events.write("note", message=message)
-        measured = measure(
-            self.scored,
-            TorchEngine(self.model, self.tokenizer),
-            self.tokenizer,
-            samples_of(self.rows),
-            self.rows,
-            data=self.data,
-            part=self.part,
-            pad_id=self.pad_id,
-            preference=self._preference,
-        )
+        measured = self._measured()
         write_side(self.run_dir, when, measured)
         values = {**measured.as_json(), "answers": len(measured.answers)}
         self.events.write("evaluation", step, when=when, **values)
 
+    def _measured(self) -> Measured:
+        samples = samples_of(self.rows)
+        if self.headed is not None:
+            return measure_head(
+                self.headed,
+                self.rows,
+                samples,
+                self.tokenizer,
+                part=self.part,
+                pad_id=self.pad_id,
+            )
+        return measure(
+            self.scored,
+            TorchEngine(self.model, self.tokenizer),
+            self.tokenizer,
+            samples,
+            self.rows,
+            data=self.data,
+            part=self.part,
+            pad_id=self.pad_id,
+            preference=self._objective,
+        )
+
     def watch(self, progress: Progress) -> Progress:
         """Measure the loss alone, between two steps."""
         held_out = measure_loss(
-            self.scored, self.rows, pad_id=self.pad_id, preference=self._preference
+            self.scored, self.rows, pad_id=self.pad_id, preference=self._objective
         )
         values = {"loss": held_out.loss, "perplexity": held_out.perplexity, **held_out.preference}
         self.events.write("evaluation", progress.step, **values)
         return replace(progress, held_out={**progress.held_out, progress.step: held_out.loss})
 
     @property
-    def _preference(self) -> HeldOutPreference | None:
-        if not isinstance(self.task, PreferenceTask):
+    def _objective(self) -> HeldOutPreference | None:
+        """What is measured where it is not the loss of tokens."""
+        if not isinstance(self.task, PreferenceTask) and self.headed is None:
             return None
         return HeldOutPreference(self.objective, self.units)

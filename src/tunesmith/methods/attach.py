@@ -20,6 +20,7 @@ from tunesmith.methods.dora import DoraLinear
 from tunesmith.methods.lora import LoraLinear
 from tunesmith.methods.lora_method import AdapterLayer, AppliedLora
 from tunesmith.methods.start import Factors
+from tunesmith.methods.task_word import peft_task
 from tunesmith.methods.whole import put_whole
 from tunesmith.models.linear import in_features, is_linear, out_features, replace_module
 from tunesmith.recipe.adapter_config import library_word
@@ -121,8 +122,7 @@ def _attach(
         linear = model.get_submodule(path)
         layers[path] = attached_layer(linear, update, dropout=part.dropout)
         replace_module(model, path, layers[path])
-    writes_text = hasattr(model, "prepare_inputs_for_generation")
-    return AppliedLora(part=part, layers=layers, whole=whole, writes_text=writes_text)
+    return AppliedLora(part=part, layers=layers, whole=whole, task=peft_task(model))
 
 
 def attached_layer(linear: nn.Module, update: Update, *, dropout: float = 0.0) -> AdapterLayer:

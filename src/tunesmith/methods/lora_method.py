@@ -17,6 +17,7 @@ from tunesmith.methods.dora import DoraLinear
 from tunesmith.methods.lora import LoraLinear, factors_of
 from tunesmith.methods.start import Factors, default_start, principal_start
 from tunesmith.methods.targets import find_targets
+from tunesmith.methods.task_word import peft_task
 from tunesmith.methods.whole import WholeModules, find_whole, train_whole
 from tunesmith.models.linear import is_transposed, replace_module, weight_of
 from tunesmith.recipe.method import LoraMethod
@@ -32,8 +33,8 @@ class AppliedLora:
     part: LoraMethod
     layers: dict[str, AdapterLayer]
     whole: WholeModules | None = None
-    writes_text: bool = True
-    """Whether the model is one that PEFT knows as a causal language model."""
+    task: str | None = "CAUSAL_LM"
+    """PEFT's word for what the model does."""
 
     @property
     def trainable(self) -> dict[str, nn.Parameter]:
@@ -72,7 +73,7 @@ class AppliedLora:
             alphas=alphas,
             dropout=self.part.dropout,
             whole=self.whole.saved() if self.whole else None,
-            task="CAUSAL_LM" if self.writes_text else None,
+            task=self.task,
         )
 
     def _alpha(self, update: Update) -> float:
@@ -116,8 +117,7 @@ def apply_lora(
         layer = kind(linear, start, scale=part.scale, dropout=part.dropout)
         replace_module(model, path, layer)
         layers[path] = layer
-    writes_text = hasattr(model, "prepare_inputs_for_generation")
-    return AppliedLora(part=part, layers=layers, whole=whole, writes_text=writes_text)
+    return AppliedLora(part=part, layers=layers, whole=whole, task=peft_task(model))
 
 
 def _require_no_head(model: nn.Module, targets: Mapping[str, nn.Module]) -> None:

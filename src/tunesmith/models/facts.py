@@ -138,14 +138,15 @@ def _read_config(folder: Path) -> Any:
 
 def _require_text_model(config_file: Path) -> None:
     from transformers import CONFIG_MAPPING
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     raw = read_json(config_file)
-    kind = raw.get("model_type")
-    if kind in CONFIG_MAPPING and kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    kind = str(raw.get("model_type"))
+    if kind in CONFIG_MAPPING and (is_decoder(kind) or is_encoder(kind)):
         return
     if kind in CONFIG_MAPPING:
-        found = f"{kind!r} is not a model that writes text token by token"
+        found = (
+            f"{kind!r} is not a model that writes text token by token, nor one that reads it whole"
+        )
     else:
         found = f"the architecture {kind!r} is not known to transformers"
         if "auto_map" in raw:
@@ -159,6 +160,44 @@ def _require_text_model(config_file: Path) -> None:
         ),
         code="model_unsupported",
     )
+
+
+def is_decoder(kind: str) -> bool:
+    """Say whether models of this type write text token by token."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    # Encoders such as BERT are in that list, too: with another mask they can be made to write.
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not is_encoder(kind)
+
+
+def is_encoder(kind: str) -> bool:
+    """Say whether models of this type read a whole text at once."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    return kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def model_type(folder: Path) -> str:
+    """Return transformers' word for a folder's kind of model."""
+    return str(read_json(folder / "config.json").get("model_type"))
+
+
+def require_writer(folder: Path) -> None:
+    """See to it that a folder's model writes text.
+
+    Raises:
+        ModelError: it reads only.
+    """
+    kind = model_type(folder)
+    if is_decoder(kind):
+        return
+    fault = Fault(
+        found=f"{kind!r} is not a model that writes text token by token",
+        where=f"{folder / 'config.json'}: model_type",
+        fix="choose a causal language model (Llama, Qwen, Gemma, SmolLM and their like), or a task "
+        "with a head: classification or ner",
+    )
+    raise ModelError(fault, code="model_unsupported")
 
 
 def _logit_scale(config: Any, model_type: str) -> float:

@@ -11,7 +11,7 @@ checked on four tokens at every load: some architectures put more than a matrix 
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +22,7 @@ from torch import nn
 
 from tunesmith.core.errors import Fault, MachineError, ModelError
 from tunesmith.core.hardware import has_fast_bf16
-from tunesmith.models.facts import ModelFacts, read_facts
+from tunesmith.models.facts import ModelFacts, read_facts, require_writer
 from tunesmith.models.quiet import quiet
 from tunesmith.recipe.model import BaseForm, ModelPart
 
@@ -46,10 +46,13 @@ def load_model(
         MachineError: bitsandbytes is needed and not installed.
     """
     if base:
-        _require_bitsandbytes(base)
+        require_bitsandbytes(base)
     facts = read_facts(folder)
     # A quantised model is read in its file's own dtype: nothing is copied that is only rounded.
-    model, report = _load(folder, "auto" if base else DTYPES[dtype])
+    require_writer(folder)
+    from transformers import AutoModelForCausalLM
+
+    model, report = load_weights(folder, "auto" if base else DTYPES[dtype], AutoModelForCausalLM)
     _require_all_weights(folder, report)
     model.eval()
     model.requires_grad_(False)
@@ -58,13 +61,14 @@ def load_model(
         from tunesmith.models.quantise import quantise_model
 
         quantise_model(
-            model, output_head(model), base, double_quant=double_quant, dtype=DTYPES[dtype]
+            model, [output_head(model)], base, double_quant=double_quant, dtype=DTYPES[dtype]
         )
     _require_known_logits(model, facts, folder, HEAD_TOLERANCE[dtype])
     return model
 
 
-def _require_bitsandbytes(base: BaseForm) -> None:
+def require_bitsandbytes(base: BaseForm) -> None:
+    """Raise a MachineError where the library that keeps weights in fewer bits is absent."""
     if find_spec("bitsandbytes") is None:
         fault = Fault(
             found="bitsandbytes is not installed",
@@ -115,20 +119,29 @@ def logits_from(logits: torch.Tensor, *, scale: float, softcap: float | None) ->
     return scaled if softcap is None else torch.tanh(scaled / softcap) * softcap
 
 
-def _load(folder: Path, dtype: torch.dtype | Literal["auto"]) -> tuple[nn.Module, dict[str, Any]]:
-    from transformers import AutoModelForCausalLM
+def load_weights(
+    folder: Path,
+    dtype: torch.dtype | Literal["auto"],
+    kind: Any,
+    settings: Mapping[str, Any] | None = None,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Load a folder's weights into transformers' class `kind`, with the library's report of it.
 
+    Raises:
+        ModelError: the folder holds no model of such a class.
+    """
     try:
         with quiet():
             # The attention is transformers' own choice: sdpa wherever the architecture allows it
             # (Gemma 2 caps its attention scores, which sdpa cannot).
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = kind.from_pretrained(
                 folder,
                 dtype=dtype,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
+                **(settings or {}),
             )
     except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
         raise ModelError(

@@ -13,6 +13,7 @@ anew for processors with AVX-512 as soon as it is evaluated, which its backward 
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Any, assert_never
 
 import bitsandbytes as bnb
@@ -73,13 +74,13 @@ class Linear8bit(Bnb8bit):
 
 def quantise_model(
     model: nn.Module,
-    head: nn.Module,
+    kept: Collection[nn.Module],
     form: BaseForm,
     *,
     double_quant: bool,
     dtype: torch.dtype,
 ) -> None:
-    """Quantise every linear layer but the head, in place, and take the rest to `dtype`.
+    """Quantise every linear layer but those that are kept, in place, and take the rest to `dtype`.
 
     One matrix at a time, so that little more than the result is held beside the model's file. What
     is not quantised is copied: as long as one tensor of a mapped file is used, all its pages count.
@@ -87,14 +88,14 @@ def quantise_model(
     linears = {
         path: module
         for path, module in model.named_modules()
-        if is_linear(module) and module is not head
+        if is_linear(module) and not any(module is other for other in kept)
     }
     for path, linear in linears.items():
         layer = _quantised(linear, form, double_quant=double_quant, dtype=dtype)
         replace_module(model, path, layer)
-    kept = {id(module.weight) for module in model.modules() if _is_quantised(module)}
+    rounded = {id(module.weight) for module in model.modules() if _is_quantised(module)}
     for parameter in model.parameters():
-        if id(parameter) not in kept:
+        if id(parameter) not in rounded:
             parameter.data = parameter.data.to(dtype, copy=True)
     log.info("%d linear layers are kept in %s", len(linears), form)
 

@@ -8,7 +8,6 @@ from tunesmith.core.errors import Fault
 from tunesmith.recipe.method import FullMethod, LoraMethod
 from tunesmith.recipe.peft_method import ROWS, PeftMethod
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.recipe.task import has_head
 from tunesmith.recipe.yaml_text import KeyPath
 
 ON_QUANTISED = ("lora", "dora", *(word for word, row in ROWS.items() if row.on_quantised))
@@ -17,12 +16,6 @@ ON_QUANTISED = ("lora", "dora", *(word for word, row in ROWS.items() if row.on_q
 def contradictions(recipe: Recipe, locate: Callable[[KeyPath], str]) -> Iterator[Fault]:
     """Yield a fault for each pair of values that cannot go together."""
     base, method = recipe.model.base, recipe.method
-    if has_head(recipe.task):
-        yield Fault(
-            found="task.head: true is not available in this version",
-            where=locate(("task", "head")),
-            fix="set task.head: false, so that the answer is written",
-        )
     if isinstance(method, PeftMethod):
         yield from _foreign_settings(method, locate)
         if base is not None and not method.row.on_quantised:

@@ -25,6 +25,7 @@ TaskName = Literal[
     "qa",
     "classification-head",
     "ner-head",
+    "ner-head-causal",
     "qa-head",
 ]
 

@@ -65,8 +65,11 @@ def make_objectives(
     *,
     pad_id: int,
     tell: Callable[[str], None],
+    head: Objective | None = None,
 ) -> dict[str, Objective]:
     """Return an objective for each side; the model is as it is before step 1.
+
+    `head` is that of a model with a head.
 
     Raises:
         RunError: the references cannot be written.
@@ -77,7 +80,7 @@ def make_objectives(
         case PreferenceTask():
             pass
         case _:
-            return dict.fromkeys(sides, TokenObjective())
+            return dict.fromkeys(sides, head or TokenObjective())
     texts: dict[str, Sequence[Example]] = {name: side.examples for name, side in sides.items()}
     if task.loss == "kto":
         mismatched = {

@@ -39,7 +39,7 @@ def wide_llama() -> Any:
 
 def quantised_llama(base: Any = "nf4") -> Any:
     model = wide_llama()
-    quantise_model(model, model.lm_head, base, double_quant=True, dtype=torch.float32)
+    quantise_model(model, [model.lm_head], base, double_quant=True, dtype=torch.float32)
     return model
 
 

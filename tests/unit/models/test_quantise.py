@@ -32,7 +32,7 @@ def llama(dtype: torch.dtype = torch.float32) -> Any:
 
 def quantised(form: BaseForm, dtype: torch.dtype = torch.float32, **changes: Any) -> Any:
     model = llama()
-    quantise_model(model, model.lm_head, form, **{"double_quant": True, "dtype": dtype, **changes})
+    quantise_model(model, [model.lm_head], form, **{"double_quant": True, "dtype": dtype, **changes})
     return model
 
 
@@ -130,7 +130,7 @@ def test_gpt2s_transposed_layers_are_kept_the_right_way_round() -> None:
     tokens = TOKENS[:, :8]
     with torch.no_grad():
         whole = model(input_ids=tokens).logits
-        quantise_model(model, model.lm_head, "int8", double_quant=True, dtype=torch.float32)
+        quantise_model(model, [model.lm_head], "int8", double_quant=True, dtype=torch.float32)
         rounded = model(input_ids=tokens).logits
     assert sum(is_quantised(module) for module in model.modules()) == 2 * 4
     assert 0 < (rounded - whole).norm() < 0.05 * whole.norm()

@@ -89,7 +89,7 @@ def test_a_merge_that_would_differ_is_found_before_step_1(
 def test_every_kind_of_layer_passes(tmp_path: Path, kind: str, base: str | None) -> None:
     model = make_llama(hidden_size=64)
     if base:
-        quantise_model(model, model.lm_head, "nf4", double_quant=True, dtype=model.dtype)
+        quantise_model(model, [model.lm_head], "nf4", double_quant=True, dtype=model.dtype)
     method = apply_method(model, recipe_of(kind).method, seed=0)
     rehearse_saving(tmp_path, method, ROOM, lambda folder: method.save(folder, base="b"))
 

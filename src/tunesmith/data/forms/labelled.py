@@ -180,6 +180,6 @@ NER = Format(
         Column("tags", ("tags", "ner_tags"), answer=True),
         SYSTEM,
     ),
-    ("chat", "ner", "ner-head"),
+    ("chat", "ner", "ner-head", "ner-head-causal"),
     _read_ner,
 )

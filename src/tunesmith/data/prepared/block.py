@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -16,11 +16,13 @@ from tunesmith.data.formats import TaskName
 from tunesmith.data.minhash import signatures
 from tunesmith.data.prepared.sample_json import sample_to_json
 from tunesmith.data.prepared.store import (
+    CLOSES,
     CONTROL_TEXT,
     EXAMPLE,
     HAS_END,
     IS_TEXT,
     LOST_THINKING,
+    MARK,
     NUM_SIGNATURES,
     Array,
     Block,
@@ -115,6 +117,8 @@ class BlockMaker:
         for place, (row, sample, examples) in enumerate(zip(rows, samples, rendered, strict=True)):
             label = label_of(sample)
             code = -1 if label is None else labels.setdefault(label, len(labels))
+            for label in (label for one in examples for label in one.labels if label):
+                labels.setdefault(label, len(labels))
             about[place] = (
                 self._file_codes[row.file], row.in_array, row.line, row.number,
                 *_two_halves(whole_hash(sample)), *_two_halves(content_hash(sample)),
@@ -129,6 +133,7 @@ class BlockMaker:
             ).astype(np.uint8),
             signatures=self._signatures(samples),
             labels=tuple(labels),
+            marks=_marks(rendered, labels),
             samples=tuple(self._kept_samples(samples, about["side_high"].tolist())),
         )
 
@@ -173,12 +178,22 @@ def _describe(rendered: list[tuple[Example, ...]]) -> Array:
     described = [
         (
             place, len(one.tokens), one.supervised_tokens, _digest(one), min(one.num_bos, 255),
-            _flags(one), one.part.encode(),
+            _flags(one), len(one.labels), one.part.encode(),
         )
         for place, examples in enumerate(rendered)
         for one in examples
     ]  # fmt: skip
     return np.array(described, dtype=EXAMPLE)
+
+
+def _marks(rendered: list[tuple[Example, ...]], codes: Mapping[str, int]) -> Array:
+    marks = [
+        (place, codes.get(label, -1))
+        for examples in rendered
+        for one in examples
+        for place, label in zip(one.places.tolist(), one.labels, strict=True)
+    ]
+    return np.array(marks, dtype=MARK)
 
 
 def _flags(example: Example) -> int:
@@ -187,12 +202,14 @@ def _flags(example: Example) -> int:
         | CONTROL_TEXT * example.control_text
         | LOST_THINKING * example.lost_thinking
         | IS_TEXT * example.is_text
+        | CLOSES * example.closes
     )
 
 
 def _digest(example: Example) -> int:
     digest = blake2b(example.tokens.tobytes(), digest_size=8)
     digest.update(example.weights.tobytes())
+    digest.update("\0".join(example.labels).encode())
     return int.from_bytes(digest.digest(), "little")
 
 

@@ -67,6 +67,16 @@ class Examples(Sequence[Example]):
         """Whether each example is the worse answer of a preference, or one rated bad."""
         return self.store.examples["part"][self.indices] == b"rejected"
 
+    def labels_used(self) -> set[str]:
+        """Return the labels that a head is to say of these examples."""
+        codes = self.store.label_codes(self.indices)
+        return {self.store.labels[code] for code in codes if code >= 0}
+
+    def with_several_labels(self) -> Iterator[Example]:
+        """Yield the examples that have not one label, but none or several."""
+        for index in np.flatnonzero(self.store.num_labels(self.indices) != 1):
+            yield self[int(index)]
+
     def spread(self, most: int) -> Examples:
         """Return at most so many of these examples, evenly spread over all."""
         if len(self) <= most:

@@ -4,6 +4,7 @@ rows.bin        ROW of every usable row, in the file's order
 examples.bin    EXAMPLE of every example; a row may have several
 tokens.bin      the tokens of all examples, one after the other
 weights.bin     the weight of each token as a target: 0 or 1
+marks.bin       MARK of everything that a head is to say
 signatures.bin  MinHash values of every row, for near-duplicates
 samples.bin     rows that may be held out, as JSON, because they are asked later
 dropped.jsonl   the rows that are not used, and why
@@ -54,12 +55,15 @@ EXAMPLE = np.dtype(
         ("digest", "<u8"),
         ("num_bos", "u1"),
         ("flags", "u1"),
+        ("marks", "u4"),
         ("part", "S24"),
     ]
 )
+# What a head is to say: at which token, and the code of the label.
+MARK = np.dtype([("place", "<u4"), ("label", "<i4")])
 # The row's number and where its JSON lies in samples.bin.
 SAMPLE = np.dtype([("row", "<u4"), ("start", "<u8"), ("size", "<u4")])
-HAS_END, CONTROL_TEXT, LOST_THINKING, IS_TEXT = 1, 2, 4, 8  # what `flags` holds
+HAS_END, CONTROL_TEXT, LOST_THINKING, IS_TEXT, CLOSES = 1, 2, 4, 8, 16  # what `flags` holds
 NUM_SIGNATURES = 32
 
 Array = npt.NDArray[Any]
@@ -67,6 +71,7 @@ ARRAYS: dict[str, np.dtype[Any]] = {
     "rows": ROW,
     "examples": EXAMPLE,
     "weights": np.dtype("u1"),
+    "marks": MARK,
     "signatures": np.dtype("<u4"),
     "samples_index": SAMPLE,
     "samples": np.dtype("u1"),
@@ -83,6 +88,7 @@ class Block:
     weights: Array
     signatures: Array
     labels: tuple[str, ...] = ()
+    marks: Array = field(default_factory=lambda: np.zeros(0, dtype=MARK))
     samples: tuple[tuple[int, bytes], ...] = ()
 
 
@@ -101,16 +107,18 @@ class StoreWriter:
 
     def add(self, block: Block) -> None:
         """Append a block."""
-        rows, examples = block.rows.copy(), block.examples.copy()
+        rows, examples, marks = block.rows.copy(), block.examples.copy(), block.marks.copy()
         codes = [self._labels.setdefault(label, len(self._labels)) for label in block.labels]
         if codes:
             known = np.array([*codes, -1], dtype=np.int32)  # -1, no label, is the last of these
             rows["label"] = known[rows["label"]]
+            marks["label"] = known[marks["label"]]
         examples["row"] += self.num_rows
         self._write("rows", rows)
         self._write("examples", examples)
         self._write("tokens", block.tokens.astype(self.token_type, copy=False))
         self._write("weights", block.weights)
+        self._write("marks", marks)
         self._write("signatures", block.signatures)
         self._write_samples(block)
         self.num_rows += len(rows)
@@ -194,7 +202,7 @@ class Store:
         """Where the examples of each row begin; one more entry than rows."""
         return _starts(self.rows["examples"])
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """The names of the label codes."""
         return tuple(self.meta["labels"])
@@ -216,7 +224,28 @@ class Store:
             control_text=bool(about["flags"] & CONTROL_TEXT),
             lost_thinking=bool(about["flags"] & LOST_THINKING),
             is_text=bool(about["flags"] & IS_TEXT),
+            closes=bool(about["flags"] & CLOSES),
+            places=self._marks_of(index)["place"].astype(np.int32),
+            labels=tuple(map(self._label, self._marks_of(index)["label"].tolist())),
         )
+
+    def label_codes(self, indices: Array) -> set[int]:
+        """Return the codes of the labels that a head is to say of some examples."""
+        is_wanted = np.zeros(len(self.examples), dtype=bool)
+        is_wanted[indices] = True
+        return set(np.unique(self._marks["label"][np.repeat(is_wanted, self.examples["marks"])]))
+
+    def num_labels(self, indices: Array) -> Array:
+        """Count the labels that a head is to say of each of some examples; no label counts 0."""
+        starts = self._mark_start
+        has_one = np.concatenate([[0], np.cumsum(self._marks["label"] >= 0)])
+        return has_one[starts[indices + 1]] - has_one[starts[indices]]
+
+    def _marks_of(self, index: int) -> Array:
+        return self._marks[int(self._mark_start[index]) : int(self._mark_start[index + 1])]
+
+    def _label(self, code: int) -> str:
+        return "" if code < 0 else self.labels[code]
 
     def sample(self, row: int) -> Sample | None:
         """Return the sample of a row that may be held out, or None where it was not kept."""
@@ -248,6 +277,14 @@ class Store:
     @cached_property
     def _token_start(self) -> Array:
         return _starts(self.examples["length"])
+
+    @cached_property
+    def _mark_start(self) -> Array:
+        return _starts(self.examples["marks"])
+
+    @cached_property
+    def _marks(self) -> Array:
+        return self._array("marks", MARK)
 
     @cached_property
     def _tokens(self) -> Array:

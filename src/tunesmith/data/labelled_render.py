@@ -1,0 +1,198 @@
+r"""From a labelled row to tokens, and the places at which a head reads.
+
+    task                   text of a decoder        of an encoder                places
+    classification-head    text \n text             [CLS] text [SEP] text [SEP]  the last token
+    ner-head               the tokens, one space    the same, [CLS] and [SEP]    one for each token
+                           between two
+    qa-head                question \n context      [CLS] question [SEP] ...     all of the context
+
+The tokens are those that the tokenizer itself gives for the text or the pair, so the libraries that
+serve such a model see the same. An encoder's classes are read from the whole text, whatever place
+stands for it.
+
+Of a token that is cut into several pieces one piece counts: the first, or for a model that reads
+from left to right the last, which has seen the whole token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, assert_never
+
+import numpy as np
+
+from tunesmith.data.conversation import Conversation, Labelled, Sample
+from tunesmith.data.example import END, START, Example
+from tunesmith.data.fields import TaskName
+from tunesmith.data.forms.labelled import NO_TAG
+from tunesmith.data.render_fault import place_of
+from tunesmith.data.rows import RowFault
+from tunesmith.data.tokenizer import TextEncoder
+
+NO_LABEL = ""  # a place that is read, and has no label
+
+
+class Text(NamedTuple):
+    """A text, or a pair, as the tokenizer gets it; `begins` is where the last part begins."""
+
+    parts: tuple[str, ...]
+    begins: int
+
+
+@dataclass(frozen=True, eq=False)
+class ReadText:
+    """The tokens of a labelled row, and the characters of the last text that each stands for."""
+
+    tokens: list[int]
+    offsets: list[tuple[int, int] | None]
+    """None for a token that is of no text, or of another one."""
+    kept_end: int
+    """How many tokens at the end are the tokenizer's own, such as [SEP]."""
+
+
+def render_labelled(
+    samples: Sequence[Sample], encoder: TextEncoder, task: TaskName
+) -> Iterator[tuple[Example, ...] | RowFault]:
+    """Render rows for a head; each becomes one example or the fault that prevents it."""
+    labelled = [_labelled(sample) for sample in samples]
+    read = read_texts(labelled, encoder)
+    for sample, row, text in zip(samples, labelled, read, strict=True):
+        marks = _marks(sample, row, text, task)
+        yield marks if isinstance(marks, RowFault) else (_to_example(sample, text, marks, encoder),)
+
+
+def read_texts(rows: Sequence[Labelled], encoder: TextEncoder) -> list[ReadText]:
+    """Encode the texts of labelled rows."""
+    separates = encoder.separates_pairs
+    texts = [_text_of(row, separates=separates) for row in rows]
+    pairs: list[Any] = [text.parts if len(text.parts) == 2 else text.parts[0] for text in texts]
+    return [
+        _read_text(text, encoding)
+        for text, encoding in zip(texts, encoder.encode_whole(pairs), strict=True)
+    ]
+
+
+def places_of_tokens(words: Sequence[str], text: ReadText, *, last: bool) -> list[int | None]:
+    """Return the piece that counts of each token; None for one that shows nothing."""
+    places: list[int | None] = [None] * len(words)
+    start = 0
+    borders: list[tuple[int, int]] = []
+    for word in words:
+        borders.append((start, start + len(word)))
+        start += len(word) + 1
+    word = 0
+    for place, offset in enumerate(text.offsets):
+        if offset is None or offset[0] == offset[1]:
+            continue
+        while word < len(words) and borders[word][1] <= offset[0]:
+            word += 1
+        # a piece that begins with the space before a token is of that token
+        own = word
+        while own < len(words) and borders[own][0] < offset[1]:
+            is_inside = min(borders[own][1], offset[1]) > max(borders[own][0], offset[0])
+            if is_inside and (last or places[own] is None):
+                places[own] = place
+            own += 1
+    return places
+
+
+def _labelled(sample: Sample) -> Labelled:
+    assert isinstance(sample, Conversation), "only labelled forms serve such a task"
+    assert sample.labelled is not None, "only labelled forms serve such a task"
+    return sample.labelled
+
+
+def _text_of(row: Labelled, *, separates: bool) -> Text:
+    match row.kind:
+        case "tags":
+            return Text((" ".join(row.texts),), 0)
+        case "classes":
+            parts = row.texts
+        case "answers":
+            context, question = row.texts
+            parts = (question, context)
+    if len(parts) == 1 or separates:
+        return Text(parts, 0)
+    return Text(("\n".join(parts),), len(parts[0]) + 1)
+
+
+def _read_text(text: Text, encoding: Any) -> ReadText:
+    last = len(text.parts) - 1
+    offsets = [
+        (max(start - text.begins, 0), end - text.begins)
+        if sequence == last and end > text.begins
+        else None
+        for sequence, (start, end) in zip(encoding.sequence_ids, encoding.offsets, strict=True)
+    ]
+    own = list(encoding.special_tokens_mask)
+    kept_end = next((count for count, one in enumerate(reversed(own)) if not one), len(own))
+    return ReadText(list(encoding.ids), offsets, kept_end)
+
+
+Marks = list[tuple[int, str]]
+
+
+def _marks(sample: Sample, row: Labelled, text: ReadText, task: TaskName) -> Marks | RowFault:
+    """Return the places that are read, each with its label, in the order of the tokens."""
+    if not text.tokens:
+        return _shows_nothing(sample, "the text")
+    match row.kind:
+        case "classes":
+            return [(len(text.tokens) - 1, label) for label in row.labels or (NO_LABEL,)]
+        case "tags":
+            places = places_of_tokens(row.texts, text, last=task == "ner-head-causal")
+            for word, tag, place in zip(row.texts, row.labels, places, strict=True):
+                if place is None and tag != NO_TAG:
+                    return _shows_nothing(sample, f"the token {word!r} of {tag}")
+            found = zip(places, row.labels, strict=True)
+            marks = [(place, tag) for place, tag in found if place is not None]
+            return marks or _shows_nothing(sample, "the text")
+        case "answers":
+            span = span_places(row, text)
+            if span is None:
+                return _shows_nothing(sample, f"the answer {row.labels[0]!r}")
+            context = [place for place, offset in enumerate(text.offsets) if offset is not None]
+            named = dict.fromkeys(context, NO_LABEL)
+            both = [(span[0], START), (span[1], END)]
+            return sorted([*((place, name) for place, name in named.items()), *both])
+        case _:
+            assert_never(row.kind)
+
+
+def span_places(row: Labelled, text: ReadText) -> tuple[int, int] | None:
+    """Return the first and the last token of the answer that is learned; None where it has none."""
+    start = row.starts[0]
+    end = start + len(row.labels[0])
+    inside = [
+        place
+        for place, offset in enumerate(text.offsets)
+        if offset is not None and offset[0] < end and offset[1] > start
+    ]
+    return (inside[0], inside[-1]) if start >= 0 and inside else None
+
+
+def _shows_nothing(sample: Sample, what: str) -> RowFault:
+    return place_of(sample).saying(
+        found=f"{what} becomes no token of the model",
+        expected="a text that the model's tokenizer can write",
+        fix="remove the row, or write the text in other characters",
+        reason="a text without tokens",
+    )
+
+
+def _to_example(sample: Sample, text: ReadText, marks: Marks, encoder: TextEncoder) -> Example:
+    weights = np.zeros(len(text.tokens), dtype=np.float32)
+    places = np.array([place for place, _ in marks], dtype=np.int32)
+    weights[places] = 1.0
+    return Example(
+        row_id=sample.row_id,
+        file=sample.file,
+        line=sample.line,
+        tokens=np.array(text.tokens, dtype=np.int32),
+        weights=weights,
+        num_bos=int(encoder.automatic_bos is not None),
+        closes=text.kept_end > 0,
+        places=places,
+        labels=tuple(label for _, label in marks),
+    )

@@ -1,0 +1,96 @@
+"""From a head's numbers to what it says of a row: classes, tags, or words of the text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import assert_never
+
+import torch
+from torch import Tensor
+
+from tunesmith.data.collate import Batch, to_batch
+from tunesmith.data.example import Example
+from tunesmith.inference.grouping import group_by_length
+from tunesmith.models.evaluating import evaluating
+from tunesmith.models.headed import Head, HeadedModel
+
+BATCH_TOKENS = 4096
+LONGEST_SPAN = 30  # tokens, as the BERT paper's scripts for SQuAD have it
+
+
+@dataclass(frozen=True)
+class HeadAnswer:
+    """What the head says of one row.
+
+    `labels` are the classes, or the tags of the places that it reads; `span` is the first and the
+    last place of an answer; `scores` are probabilities by label, of a span that of its two ends.
+    """
+
+    labels: tuple[str, ...] = ()
+    scores: Mapping[str, float] = field(default_factory=dict[str, float])
+    span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ReadBatch:
+    """A batch, its rows' numbers among all, and what the head says at its places."""
+
+    rows: tuple[int, ...]
+    batch: Batch
+    logits_SK: Tensor
+
+
+def read_batches(
+    headed: HeadedModel,
+    examples: Sequence[Example],
+    *,
+    pad_id: int,
+    max_tokens: int = BATCH_TOKENS,
+) -> Iterator[ReadBatch]:
+    """Let the head read rows, in batches of similar length; the model is left in its mode."""
+    lengths = [len(example.tokens) for example in examples]
+    for group in group_by_length(lengths, max_tokens=max_tokens):
+        batch = to_batch([examples[index] for index in group], pad_id)
+        with evaluating(headed.model):
+            logits = headed.logits(batch.tokens_BT, batch.lengths_B, batch.weights_BT > 0)
+        yield ReadBatch(tuple(group), batch, logits)
+
+
+def answers_of(head: Head, read: ReadBatch) -> list[HeadAnswer]:
+    """Return what the head says of each row of a batch."""
+    asked_BT = read.batch.weights_BT > 0
+    counts = asked_BT.sum(1).tolist()
+    parts = read.logits_SK.split(counts)
+    return [_answer(head, part, asked_BT[row]) for row, part in enumerate(parts)]
+
+
+def _answer(head: Head, logits_PK: Tensor, asked_T: Tensor) -> HeadAnswer:
+    match head.kind:
+        case "classes":
+            return _classes(head, logits_PK[0])
+        case "tags":
+            return HeadAnswer(tuple(head.labels[index] for index in logits_PK.argmax(1).tolist()))
+        case "span":
+            return _span(logits_PK, asked_T.nonzero()[:, 0].tolist())
+        case _:
+            assert_never(head.kind)
+
+
+def _classes(head: Head, logits_K: Tensor) -> HeadAnswer:
+    chances = logits_K.sigmoid() if head.several else logits_K.softmax(0)
+    scores = dict(zip(head.labels, chances.tolist(), strict=True))
+    if head.several:
+        return HeadAnswer(tuple(label for label, chance in scores.items() if chance > 0.5), scores)
+    return HeadAnswer((head.labels[int(logits_K.argmax())],), scores)
+
+
+def _span(logits_P2: Tensor, places: Sequence[int]) -> HeadAnswer:
+    """Choose the likeliest beginning and end of which the end is not before the beginning."""
+    begin_P, end_P = logits_P2.log_softmax(0).unbind(1)
+    both_PP = begin_P[:, None] + end_P[None, :]
+    allowed = torch.ones_like(both_PP, dtype=torch.bool).triu().tril(LONGEST_SPAN - 1)
+    best = int(both_PP.masked_fill(~allowed, -torch.inf).argmax())
+    first, last = divmod(best, len(places))
+    chance = float(both_PP[first, last].exp())
+    return HeadAnswer(scores={"span": chance}, span=(places[first], places[last]))
