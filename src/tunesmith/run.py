@@ -58,7 +58,7 @@ from tunesmith.models.prepare import PreparedModel, prepare_model
 from tunesmith.recipe.adapter_config import CONFIG_FILE
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.recipe.task import has_head, rows_for
+from tunesmith.recipe.task import Task, has_head, rows_for
 from tunesmith.training.assemble import assemble
 from tunesmith.training.checkpoint import (
     Progress,
@@ -177,7 +177,7 @@ def execute(run: Run, stop: StopRequests) -> None:
     write_json(run_dir.reading_json, reading_record(data.train_side.file.judgement))
     tell_data(run_dir, events, data)
     examine_data(run_dir, events, data, source, recipe.model.source)
-    head = head_of(recipe.task, data) if has_head(recipe.task) else None
+    head = keep_head(recipe.task, data, run_dir)
     plan = plan_training(recipe, data)
     held_out = held_out_examples(recipe.task, recipe.evaluation, data)
     held_out_units = units_of(recipe.task, held_out, file=recipe.data.train, is_trained=False)
@@ -334,6 +334,15 @@ def within_positions(recipe: Recipe, run: Run, facts: ModelFacts) -> Recipe:
         fix=f"set data.max_length to at most {limit}",
     )
     raise RecipeError(fault)
+
+
+def keep_head(task: Task, data: RunData, run_dir: RunDir) -> Head | None:
+    """Return what the model's head is to say, where the task has one, and write it down."""
+    if not has_head(task):
+        return None
+    head = head_of(task, data)
+    write_head(run_dir.path, head)
+    return head
 
 
 def plan_training(recipe: Recipe, data: RunData) -> tuple[StepPlan, ...]:

@@ -15,6 +15,7 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
@@ -176,6 +177,13 @@ def save_decoder(folder: Path, name: str, **changes: Any) -> Path:
     """Write a model folder with a byte tokenizer and a chat template, and return it."""
     make_tokenizer(folder)
     make_decoder(name, **changes).save_pretrained(folder)
+    return folder
+
+
+def save_encoder(folder: Path, name: str) -> Path:
+    """Write the folder of an encoder that was trained to fill gaps, and return it."""
+    make_tokenizer(folder)
+    _random(AutoModelForMaskedLM, _encoder_config(name, {})).save_pretrained(folder)
     return folder
 
 

@@ -49,7 +49,7 @@ def examine(data: RunData, source: TokenizerSource, *, model: str = "") -> XRay:
 
 
 def _check_serving(data: RunData, source: TokenizerSource) -> ServingCheck | None:
-    """Compare with what a server sends; what a head reads is the tokenizer's own text, both times."""
+    """Compare with what a server sends; a head reads the tokenizer's own text, both times."""
     if data.task in HEAD_TASKS:
         return None
     return check_serving(_first_samples(data), source.tokenizer, data.part, data.task)

@@ -138,6 +138,11 @@ def load_tokenizer(
     return cast("Tokenizer", tokenizer)
 
 
+def separator_of(tokenizer: Tokenizer) -> int | None:
+    """Return the token that stands between the texts of a pair, as BERT's [SEP]."""
+    return tokenizer.backend_tokenizer.token_to_id("[SEP]")
+
+
 class TextEncoder:
     """Turns text into tokens without adding any, and remembers what short texts became."""
 

@@ -20,9 +20,12 @@ import torch
 
 from tunesmith.core.errors import Fault, ModelError
 from tunesmith.core.run_dir import RunDir, read_json
-from tunesmith.data.tokenizer import Tokenizer, load_tokenizer
+from tunesmith.data.tokenizer import Tokenizer, load_tokenizer, separator_of
 from tunesmith.methods.attach import Weighted, load_adapter, load_adapters
+from tunesmith.methods.headed_method import apply_headed
 from tunesmith.methods.select import apply_method
+from tunesmith.models.head_file import read_head
+from tunesmith.models.headed import Head, HeadedModel, load_headed
 from tunesmith.models.load import load_base
 from tunesmith.models.originals import Originals
 from tunesmith.models.prepare import prepare_model
@@ -49,6 +52,18 @@ class Loaded:
     task: Literal["chat", "completion"]
     system: str | None = None
     system_role: Literal["keep", "fold", "drop"] = "keep"
+    headed: HeadedModel | None = None
+    """The model with the head that it has in place of the one that writes text."""
+
+    def require_writer(self) -> None:
+        """See to it that the model writes text; raises ModelError where it has a head."""
+        if self.headed is not None:
+            fault = Fault(
+                found=f"a model with a head for {self.headed.head.kind}, which writes no text",
+                where=self.name,
+                fix="ask it with tunesmith predict",
+            )
+            raise ModelError(fault, code="model_unsupported")
 
 
 def load(what: str, adapters: Sequence[Weighted] = ()) -> Loaded:
@@ -84,7 +99,8 @@ def _load_run(what: str, run_dir: RunDir, adapters: Sequence[Weighted]) -> Loade
     recipe = recipe_from_resolved(run_dir.resolved_json)
     final = run_dir.final
     if (final / CONFIG_FILE).is_file():
-        return _with(_load_base(what, recipe), [Weighted(final), *adapters])
+        base = _load_base(what, recipe, read_head(final))
+        return _with(base, [Weighted(final), *adapters])
     if (final / "config.json").is_file():
         whole = {"source": str(final), "revision": None, "base": None}
         part = recipe.model.model_copy(update=whole)
@@ -95,9 +111,13 @@ def _load_run(what: str, run_dir: RunDir, adapters: Sequence[Weighted]) -> Loade
 def _load_checkpoint(what: str, path: Path) -> Loaded:
     run_dir = RunDir.open(path.parent.parent)
     recipe = recipe_from_resolved(run_dir.resolved_json)
-    loaded = _load_base(what, recipe)
+    loaded = _load_base(what, recipe, read_head(run_dir.path))
     original = Originals(prepare_model(recipe.model.source, recipe.model.revision).folder).weight
-    method = apply_method(loaded.model, recipe.method, seed=recipe.training.seed, original=original)
+    part, seed = recipe.method, recipe.training.seed
+    if loaded.headed is None:
+        method = apply_method(loaded.model, part, seed=seed, original=original)
+    else:
+        method = apply_headed(loaded.headed, part, seed=seed, original=original)
     trained = safetensors.torch.load_file(path / CHECKPOINT_WEIGHTS)
     with torch.no_grad():
         for name, parameter in method.trainable.items():
@@ -107,27 +127,40 @@ def _load_checkpoint(what: str, path: Path) -> Loaded:
 
 
 def _load_adapter(what: str, path: Path, adapters: Sequence[Weighted]) -> Loaded:
-    loaded = _load_model(what, ModelPart(source=base_of(path)))
+    loaded = _load_model(what, ModelPart(source=base_of(path)), read_head(path))
     _with(loaded, [Weighted(path), *adapters])
     if (path / "tokenizer.json").is_file():  # it may have special tokens of its own
         return replace(loaded, tokenizer=load_tokenizer(path))
     return loaded
 
 
-def _load_base(what: str, recipe: Recipe) -> Loaded:
-    return _of_recipe(_load_model(what, recipe.model), recipe)
+def _load_base(what: str, recipe: Recipe, head: Head | None) -> Loaded:
+    return _of_recipe(_load_model(what, recipe.model, head), recipe)
 
 
-def _load_model(what: str, part: ModelPart) -> Loaded:
+def _load_model(what: str, part: ModelPart, head: Head | None = None) -> Loaded:
+    """Load a model, with a head where one is given or its folder says what it has."""
     prepared = prepare_model(part.source, part.revision)
-    model = load_base(prepared.folder, part)
     tokenizer = load_tokenizer(prepared.folder, special_tokens=part.token_overrides)
+    head = head or read_head(prepared.folder)
+    headed = None
+    if head is not None:
+        headed = load_headed(
+            prepared.folder,
+            part,
+            head,
+            seed=0,
+            pad_id=tokenizer.pad_token_id,
+            separator=separator_of(tokenizer),
+        )
+    model = load_base(prepared.folder, part) if headed is None else headed.model
     return Loaded(
         name=what,
         base=prepared.name,
         model=model,
         tokenizer=tokenizer,
         task="chat" if tokenizer.chat_template else "completion",
+        headed=headed,
     )
 
 
@@ -141,6 +174,7 @@ def _of_recipe(loaded: Loaded, recipe: Recipe) -> Loaded:
         task="completion" if recipe.task.type == "completion" else "chat",
         system=recipe.data.system,
         system_role=recipe.data.system_role,
+        headed=loaded.headed,
     )
 
 

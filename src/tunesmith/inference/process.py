@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with _own_standard_output() as replies:
         try:
             loaded = load(chosen.what, adapters)
+            loaded.require_writer()
             engine = TorchEngine(loaded.model, loaded.tokenizer)
         except TunesmithError as error:
             replies.write(to_line(error))

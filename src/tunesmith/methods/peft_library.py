@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from tunesmith.methods.adapter_files import PEFT_PREFIX, read_weights, write_wei
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.methods.prompts import put_prompt
 from tunesmith.methods.targets import find_targets
+from tunesmith.methods.task_word import peft_task
+from tunesmith.methods.whole import put_whole
 from tunesmith.models.linear import is_linear
 from tunesmith.models.load import backbone
 from tunesmith.recipe.adapter_config import CONFIG_FILE, library_word
@@ -109,18 +111,24 @@ def apply_peft(model: nn.Module, part: PeftMethod, *, seed: int, steps: int) -> 
 def load_peft(model: nn.Module, folder: Path) -> AppliedPeft:
     """Put an adapter that the library knows, and this project does not compute, onto the model.
 
+    A head that was trained beside it takes the place of the model's.
+
     Raises:
-        ModelError: the adapter cannot be read, does not fit, or brings whole modules.
+        ModelError: the adapter cannot be read, or does not fit.
     """
     word = library_word(folder)
     assert word is not None, "the adapter is of the library's"
     held = read_weights(folder)
+    config: Any = peft.PeftConfig.from_pretrained(str(folder))
+    whole = _take_whole(held, config.modules_to_save) if _has_whole(config) else {}
+    if whole:
+        put_whole(model, whole)
+        config.modules_to_save = config.task_type = None  # by a task it would wrap the head again
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            _require_alone(peft.PeftConfig.from_pretrained(str(folder)), folder)
             with torch.random.fork_rng(devices=[]):  # it draws values that the file's replace
-                wrapper: Any = peft.PeftModel.from_pretrained(model, str(folder))  # pyright: ignore[reportArgumentType]
+                wrapper: Any = peft.PeftModel.from_pretrained(model, str(folder), config=config)  # pyright: ignore[reportArgumentType]
         except FAILURES as error:
             raise ModelError(_unfit(folder, str(error)), code="adapter_mismatch") from error
     _require_all(held, wrapper, folder)
@@ -137,14 +145,16 @@ def _as_json(config: Any) -> dict[str, Any]:
     }
 
 
-def _require_alone(config: Any, folder: Path) -> None:
-    if getattr(config, "modules_to_save", None):
-        fault = Fault(
-            found=f"an adapter of the type {config.peft_type} with modules_to_save",
-            where=str(folder / CONFIG_FILE),
-            fix="use an adapter alone, of one of the types that `tunesmith methods` lists",
-        )
-        raise ModelError(fault, code="adapter_unsupported")
+def _has_whole(config: Any) -> bool:
+    return bool(getattr(config, "modules_to_save", None))
+
+
+def _take_whole(held: dict[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+    """Take the weights of whole modules out of what a file holds; return them by their names."""
+    ends = tuple(names)
+    modules = {name: name.removeprefix(PEFT_PREFIX).rpartition(".")[0] for name in held}
+    chosen = [name for name, module in modules.items() if module.endswith(ends)]
+    return {name.removeprefix(PEFT_PREFIX): held.pop(name).float() for name in chosen}
 
 
 def _require_all(held: Mapping[str, Tensor], wrapper: Any, folder: Path) -> None:
@@ -186,7 +196,8 @@ def _settle(model: nn.Module, wrapper: Any, word: str) -> None:
 def _config(model: nn.Module, part: PeftMethod, steps: int) -> Any:
     row = part.row
     values: dict[str, Any] = {
-        "task_type": "CAUSAL_LM",
+        # of a model with a head the library would wrap the head, too, which is trained beside it
+        "task_type": "CAUSAL_LM" if peft_task(model) == "CAUSAL_LM" else None,
         **row.fixed,
         **{row.names[name]: value for name, value in part.settings.items()},
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from tunesmith.data.tokenizer import Tokenizer
+from tunesmith.data.tokenizer import Tokenizer, separator_of
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.methods.headed_method import apply_headed
 from tunesmith.methods.select import apply_method
@@ -65,7 +65,7 @@ def assemble(
         head,
         seed=seed,
         pad_id=tokenizer.pad_token_id,
-        separator=tokenizer.backend_tokenizer.token_to_id("[SEP]"),
+        separator=separator_of(tokenizer),
     )
     method = apply_headed(headed, part, seed=seed, original=original, steps=steps)
     _recompute(headed.model, recompute, tell)

@@ -32,7 +32,9 @@ def llama(dtype: torch.dtype = torch.float32) -> Any:
 
 def quantised(form: BaseForm, dtype: torch.dtype = torch.float32, **changes: Any) -> Any:
     model = llama()
-    quantise_model(model, [model.lm_head], form, **{"double_quant": True, "dtype": dtype, **changes})
+    quantise_model(
+        model, [model.lm_head], form, **{"double_quant": True, "dtype": dtype, **changes}
+    )
     return model
 
 
