@@ -1,0 +1,79 @@
+"""A run with a head, whole: stopped and resumed like never stopped, refused where it should be."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.architectures import save_encoder
+from tests.fakes.tiny_run import (
+    TIMEOUT_S,
+    assert_same_run,
+    make_model_folder,
+    make_run,
+    start_run,
+    wait_for_step,
+)
+from tunesmith.core.errors import ModelError
+from tunesmith.core.run_dir import RunDir, read_json
+from tunesmith.inference.loading import load
+
+
+def make_labelled(file: Path, task: str) -> Path:
+    rows: list[dict[str, Any]] = []
+    for number in range(60):
+        name = "ab"[number % 2]
+        filler = "x " * (number % 5)
+        match task:
+            case "classification":
+                rows.append({"text": f"{filler}{name} {number}", "label": f"is {name}"})
+            case "ner":
+                tags = ["B-N", "O", "I-N"] if number % 2 else ["O", "O", "B-N"]
+                rows.append({"tokens": [name, "said", str(number)], "tags": tags})
+            case _:
+                context = f"{filler}the {name} is {number}"
+                rows.append({"question": "which?", "context": context, "answers": [str(number)]})
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def run_of(folder: Path, model: Path, rows: Path, task: str, name: str) -> RunDir:
+    head = {"type": task, "head": True}
+    return make_run(folder / name, model, rows, task=head, data={"validation": "20%"})
+
+
+@pytest.mark.parametrize("task", ["classification", "ner", "qa"])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, task: str) -> None:
+    model = make_model_folder(tmp_path / "model")
+    rows = make_labelled(tmp_path / "rows.jsonl", task)
+    whole = run_of(tmp_path, model, rows, task, "whole")
+    assert start_run(whole).wait(TIMEOUT_S) == 0, whole.log.read_text()
+    stopped = run_of(tmp_path, model, rows, task, "stopped")
+    process = start_run(stopped)
+    wait_for_step(stopped, process, 5)
+    process.send_signal(signal.SIGKILL)
+    process.wait(TIMEOUT_S)
+    assert start_run(stopped).wait(TIMEOUT_S) == 0, stopped.log.read_text()
+    assert_same_run(whole, stopped)
+    result = read_json(whole.result_json)
+    assert result["validation_loss_after"] < result["validation_loss_before"]
+    loaded = load(str(whole.path))
+    assert loaded.headed is not None
+    with pytest.raises(ModelError, match="writes no text"):
+        loaded.require_writer()
+    checkpoints = sorted(whole.checkpoints.glob("step-*"))
+    assert load(str(checkpoints[-1])).headed is not None
+
+
+def test_an_encoder_learns_classes(tmp_path: Path) -> None:
+    model = save_encoder(tmp_path / "model", "bert")
+    rows = make_labelled(tmp_path / "rows.jsonl", "classification")
+    run_dir = run_of(tmp_path, model, rows, "classification", "run")
+    assert start_run(run_dir).wait(TIMEOUT_S) == 0, run_dir.log.read_text()
+    config = read_json(run_dir.final / "adapter_config.json")
+    assert config["task_type"] == "SEQ_CLS"
+    assert read_json(run_dir.final / "head.json")["labels"] == ["is a", "is b"]

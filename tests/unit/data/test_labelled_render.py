@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.fakes.tiny import make_tokenizer
+from tunesmith.data.conversation import Conversation, Labelled, Message
+from tunesmith.data.example import Example, fit
+from tunesmith.data.fields import TaskName
+from tunesmith.data.labelled_render import render_labelled
+from tunesmith.data.rows import RowFault
+from tunesmith.data.tokenizer import TextEncoder, encoder_of, load_tokenizer
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
+    """Bytes are tokens, and nothing is put around a text but the begin token."""
+    folder = tmp_path_factory.mktemp("model")
+    make_tokenizer(folder)
+    return encoder_of(load_tokenizer(folder))
+
+
+def sample(labelled: Labelled) -> Conversation:
+    return Conversation(messages=(Message("user", "q"), Message("assistant", "a")),
+                        labelled=labelled, row_id="r:1", file="r", line=1)  # fmt: skip
+
+
+def render(labelled: Labelled, encoder: TextEncoder, task: TaskName) -> Example:
+    (made,) = render_labelled([sample(labelled)], encoder, task)
+    assert not isinstance(made, RowFault), made
+    (example,) = made
+    return example
+
+
+def texts_at(example: Example, encoder: TextEncoder) -> list[tuple[str, str]]:
+    tokens = example.tokens.tolist()
+    return [
+        (encoder.decode([tokens[place]]), label)
+        for place, label in zip(example.places.tolist(), example.labels, strict=True)
+    ]
+
+
+def test_a_class_is_read_from_the_last_token(encoder: TextEncoder) -> None:
+    row = Labelled(kind="classes", texts=("late",), labels=("delivery",))
+    example = render(row, encoder, "classification-head")
+    assert encoder.decode(example.tokens.tolist()).endswith("late")
+    assert example.places.tolist() == [len(example.tokens) - 1]
+    assert example.labels == ("delivery",)
+    assert example.weights.tolist() == [*[0.0] * (len(example.tokens) - 1), 1.0]
+
+
+def test_a_decoder_reads_a_pair_as_two_lines(encoder: TextEncoder) -> None:
+    row = Labelled(kind="classes", texts=("one", "two"), labels=("x",))
+    example = render(row, encoder, "classification-head")
+    assert encoder.decode(example.tokens.tolist()).endswith("one\ntwo")
+
+
+def test_several_classes_are_read_from_one_place_and_none_is_read_too(
+    encoder: TextEncoder,
+) -> None:
+    both = render(Labelled(kind="classes", texts=("t",), labels=("a", "b")), encoder,
+                  "classification-head")  # fmt: skip
+    assert both.labels == ("a", "b")
+    assert len(set(both.places.tolist())) == 1
+    none = render(Labelled(kind="classes", texts=("t",), labels=()), encoder,
+                  "classification-head")  # fmt: skip
+    assert none.labels == ("",)
+    assert none.supervised_tokens == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "pieces"), [("ner-head", ["A", "in", "R"]), ("ner-head-causal", ["a", "in", "o"])]
+)
+def test_one_piece_of_each_token_is_tagged(
+    encoder: TextEncoder, task: TaskName, pieces: list[str]
+) -> None:
+    row = Labelled(kind="tags", texts=("Ana", "in", "Rio"), labels=("B-PER", "O", "B-LOC"))
+    found = texts_at(render(row, encoder, task), encoder)
+    assert [text.strip() for text, _ in found] == pieces
+    assert [tag for _, tag in found] == ["B-PER", "O", "B-LOC"]
+
+
+def test_a_token_that_is_one_character_is_still_one(encoder: TextEncoder) -> None:
+    row = Labelled(kind="tags", texts=("a", "b", "c"), labels=("B-X", "O", "I-X"))
+    assert [tag for _, tag in texts_at(render(row, encoder, "ner-head"), encoder)] == [
+        "B-X", "O", "I-X",
+    ]  # fmt: skip
+
+
+def test_an_answer_is_its_first_and_its_last_token(encoder: TextEncoder) -> None:
+    row = Labelled(kind="answers", texts=("It is in Bled.", "Where?"), labels=("Bled",),
+                   starts=(9,))  # fmt: skip
+    example = render(row, encoder, "qa-head")
+    found = {label: text for text, label in texts_at(example, encoder) if label}
+    assert found == {"start": "B", "end": "d"}
+    read = encoder.decode(example.tokens[np.unique(example.places)].tolist())
+    assert read == "It is in Bled."
+
+
+def test_a_text_that_is_cut_is_still_read_at_its_last_token(encoder: TextEncoder) -> None:
+    row = Labelled(kind="classes", texts=("a long text",), labels=("x",))
+    example = render(row, encoder, "classification-head")
+    (cut,) = fit(example, 5, "truncate").examples
+    assert cut.places.tolist() == [4]
+    assert cut.labels == ("x",)
+    assert cut.supervised_tokens == 1
+
+
+def test_tags_that_are_cut_off_are_counted_as_lost(encoder: TextEncoder) -> None:
+    row = Labelled(kind="tags", texts=("Ana", "in", "Rio"), labels=("B-PER", "O", "B-LOC"))
+    fitted = fit(render(row, encoder, "ner-head"), 4, "truncate")
+    assert fitted.lost_supervised_tokens == 2
+    assert fitted.examples[0].labels == ("B-PER",)
+
+
+def test_an_answer_that_is_cut_off_leaves_nothing_to_learn(encoder: TextEncoder) -> None:
+    row = Labelled(kind="answers", texts=("It is in Bled.", "Where?"), labels=("Bled",),
+                   starts=(9,))  # fmt: skip
+    (cut,) = fit(render(row, encoder, "qa-head"), 12, "truncate").examples
+    assert cut.supervised_tokens == 0
