@@ -26,12 +26,12 @@ from tunesmith.evaluation.held_out import (
     held_out_loss,
     held_out_preference,
 )
-from tunesmith.evaluation.scorers import Score
 from tunesmith.inference.engine import Engine
 from tunesmith.models.evaluating import evaluating
 from tunesmith.recipe.data import DataPart
 from tunesmith.recipe.evaluation import EvaluationPart
 from tunesmith.tasks.ask import ask
+from tunesmith.tasks.scores.score import Score
 from tunesmith.training.loss import LanguageModel, summed_loss
 from tunesmith.training.objective import Objective
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from tunesmith.evaluation.held_out import HeldOut
-from tunesmith.evaluation.scorers import Score, exact_match, json_match, wilson_interval
 from tunesmith.inference.engine import Engine
 from tunesmith.recipe.evaluation import EvaluationPart, Metric
 from tunesmith.tasks.question import Question
+from tunesmith.tasks.scores.score import Score, wilson_interval
+from tunesmith.tasks.scores.texts import exact_match, json_match
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from tunesmith.data.tokenizer import Tokenizer, encoder_of
 from tunesmith.evaluation.before_after import Measured
 from tunesmith.evaluation.compare import Answer, choose_rows
 from tunesmith.evaluation.held_out import HeldOut, require_finite
-from tunesmith.evaluation.scorers import share_of
 from tunesmith.inference.head_answers import HeadAnswer, answers_of, read_batches
 from tunesmith.models.headed import Head, HeadedModel
 from tunesmith.recipe.evaluation import EvaluationPart
+from tunesmith.tasks.scores.score import share_of
 from tunesmith.training.head_objective import count_units, head_cost
 
 

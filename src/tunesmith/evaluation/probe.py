@@ -21,10 +21,10 @@ import numpy as np
 from tunesmith.data.conversation import Conversation, Message, PromptCompletion
 from tunesmith.data.tokenizer import Tokenizer
 from tunesmith.evaluation.choices import log_likelihoods
-from tunesmith.evaluation.scorers import Score, share_of
 from tunesmith.recipe.data import DataPart
 from tunesmith.tasks.candidates import Choice, render_candidates
 from tunesmith.tasks.scores.choices import true_is_likeliest
+from tunesmith.tasks.scores.score import Score, share_of
 from tunesmith.training.loss import LanguageModel
 
 QUESTIONS = "probe.jsonl"

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tunesmith.evaluation.scorers import exact_match, json_match, wilson_interval
+from tunesmith.tasks.scores.score import wilson_interval
+from tunesmith.tasks.scores.texts import exact_match, json_match
 
 
 def test_exact_match_ignores_white_space_around_and_nothing_else() -> None:

@@ -1,0 +1,114 @@
+"""Scores of answers as texts: equal, equal as JSON, valid JSON, equal in their last number."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, cast
+
+from tunesmith.tasks.scores.score import Array, Metric, Score, column, mean, score, share_of
+
+NOT_JSON = object()
+_NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?")
+
+
+def _exact(answers: Sequence[str], references: Sequence[str]) -> Array:
+    """1 where an answer is the reference, apart from white space around them."""
+    pairs = zip(answers, references, strict=True)
+    return column([float(answer.strip() == reference.strip()) for answer, reference in pairs])
+
+
+def _json(answers: Sequence[str], references: Sequence[str]) -> Array:
+    """1 where an answer is the same JSON value as the reference."""
+    return column([float(_same_json(*pair)) for pair in _parsed(answers, references)])
+
+
+def _json_details(answers: Sequence[str], references: Sequence[str]) -> Mapping[str, float]:
+    """The share of answers that are JSON at all, and of each key the share that is right.
+
+    They are `valid-json`, and `key KEY` over the rows whose reference has this key.
+    """
+    pairs = _parsed(answers, references)
+    valid = share_of([answer is not NOT_JSON for answer, _ in pairs]).value
+    return {"valid-json": valid, **_by_key(pairs)}
+
+
+def _valid_json(answers: Sequence[str], references: Sequence[str]) -> Array:
+    del references
+    return column([float(parse_json(answer) is not NOT_JSON) for answer in answers])
+
+
+def _same_number(answers: Sequence[str], references: Sequence[str]) -> Array:
+    """1 where the last number of an answer is that of the reference."""
+    pairs = zip(answers, references, strict=True)
+    found = [(last_number(answer), last_number(reference)) for answer, reference in pairs]
+    return column([float(said is not None and said == so) for said, so in found])
+
+
+def last_number(text: str) -> Decimal | None:
+    """The last number of a text, such as 1,000 or -2.50; None where it has none."""
+    found = _NUMBER.findall(text)
+    return Decimal(found[-1].replace(",", "")) if found else None
+
+
+def exact_match(answers: Sequence[str], references: Sequence[str]) -> Score:
+    """The share of answers that are the reference, apart from white space around them."""
+    return score(TEXTS["exact-match"], answers, references)
+
+
+def json_match(answers: Sequence[str], references: Sequence[str]) -> Score:
+    """The share of answers that are the same JSON value as the reference."""
+    return score(TEXTS["json-match"], answers, references)
+
+
+def _parsed(answers: Sequence[str], references: Sequence[str]) -> list[tuple[Any, Any]]:
+    pairs = zip(answers, references, strict=True)
+    return [(parse_json(answer), parse_json(reference)) for answer, reference in pairs]
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text, or NOT_JSON."""
+    try:
+        return json.loads(text.strip(), parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return NOT_JSON
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _same_json(one: Any, other: Any) -> bool:
+    """Equality as JSON has it: true is not 1, and the order of keys says nothing."""
+    if one is NOT_JSON or other is NOT_JSON:
+        return False
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        left, right = cast(dict[str, Any], one), cast(dict[str, Any], other)
+        return left.keys() == right.keys() and all(_same_json(left[k], right[k]) for k in left)
+    if isinstance(one, list) and isinstance(other, list):
+        items, others = cast(list[Any], one), cast(list[Any], other)
+        return len(items) == len(others) and all(map(_same_json, items, others))
+    return one == other
+
+
+def _by_key(pairs: Sequence[tuple[Any, Any]]) -> dict[str, float]:
+    hits: dict[str, list[bool]] = {}
+    for answer, reference in pairs:
+        if not isinstance(reference, dict):
+            continue
+        given = cast(dict[str, Any], answer) if isinstance(answer, dict) else {}
+        for key, value in cast(dict[str, Any], reference).items():
+            hits.setdefault(key, []).append(_same_json(given.get(key, NOT_JSON), value))
+    return {f"key {key}": share_of(rows).value for key, rows in hits.items()}
+
+
+TEXTS = {
+    "exact-match": Metric("exact-match", _exact, mean, is_share=True),
+    "json-match": Metric("json-match", _json, mean, is_share=True, details=_json_details),
+    "valid-json": Metric("valid-json", _valid_json, mean, is_share=True),
+    "numeric-match": Metric("numeric-match", _same_number, mean, is_share=True),
+}
