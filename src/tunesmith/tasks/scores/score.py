@@ -3,8 +3,8 @@
 A metric is a function of sums over rows: the hits, the counts of each class, the n-grams that are
 right. So all have one bootstrap (Efron and Tibshirani, 1993): rows are drawn with replacement, and
 the metric is computed from the sums over what was drawn. For a difference both sides draw the same
-rows (Koehn, "Statistical Significance Tests for Machine Translation Evaluation", 2004): what is hard
-for both cancels out. A share of rows has Wilson's interval, which holds for few rows, too.
+rows (Koehn, "Statistical Significance Tests for Machine Translation Evaluation", 2004): what is
+hard for both cancels out. A share of rows has Wilson's interval, which holds for few rows, too.
 
 Shapes: R rows, S sums, N draws.
 """

@@ -17,7 +17,8 @@ from tunesmith.tasks.scores.score import Array, Metric
 
 @cache
 def _metric(name: str) -> Any:
-    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
 
     return BLEU() if name == "bleu" else CHRF()
 
