@@ -59,6 +59,7 @@ from tunesmith.recipe.adapter_config import CONFIG_FILE
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.task import Task, has_head, rows_for
+from tunesmith.tasks.scores.table import require_libraries
 from tunesmith.training.assemble import assemble
 from tunesmith.training.checkpoint import (
     Progress,
@@ -68,7 +69,7 @@ from tunesmith.training.checkpoint import (
     save_checkpoint,
 )
 from tunesmith.training.environment import compare_environments, describe_environment
-from tunesmith.training.head_setup import head_of
+from tunesmith.training.head_setup import class_names, head_of
 from tunesmith.training.loop import StepDone, train_steps
 from tunesmith.training.memory_decision import require_machine
 from tunesmith.training.optimizer import make_optimizer
@@ -160,6 +161,7 @@ def execute(run: Run, stop: StopRequests) -> None:
     def tell(text: str) -> None:
         note(events, text)
 
+    require_libraries(recipe.task, recipe.evaluation.metrics)
     rows_are_for = rows_for(recipe.task)
     check_data(recipe.data, rows_are_for, tell=tell)  # every row, before a model is fetched
     prepared = prepare_model(recipe.model.source, recipe.model.revision, on_progress=tell)
@@ -231,6 +233,7 @@ def execute(run: Run, stop: StopRequests) -> None:
         model=model,
         scored=scored,
         headed=assembled.headed,
+        labels=class_names(recipe.task, data),
         pad_id=pad_id(tokenizer),
     )
     if recipe.evaluation.before and not evaluation.has("before"):

@@ -8,12 +8,13 @@ from tunesmith.data.pipeline import check_data
 from tunesmith.models.source import locate
 from tunesmith.recipe import Recipe
 from tunesmith.recipe.task import rows_for
+from tunesmith.tasks.scores.table import require_libraries
 
 
 def check_before_run(recipe: Recipe) -> None:
     """Raise the faults of model name and data together, so that no folder is made in vain."""
     errors: list[UserError] = []
-    for check in (_check_model, _check_data):
+    for check in (_check_model, _check_libraries, _check_data):
         try:
             check(recipe)
         except UserError as error:
@@ -23,6 +24,10 @@ def check_before_run(recipe: Recipe) -> None:
     if errors:
         faults: list[Fault] = [fault for error in errors for fault in error.faults]
         raise UserError(faults)
+
+
+def _check_libraries(recipe: Recipe) -> None:
+    require_libraries(recipe.task, recipe.evaluation.metrics)
 
 
 def _check_model(recipe: Recipe) -> None:

@@ -68,6 +68,13 @@ class Side:
         """The indices of all examples of the rows, used or not."""
         return examples_of(self.file.store, self.rows)
 
+    @property
+    def classes(self) -> set[str]:
+        """The classes of its rows, where they have one each."""
+        store = self.file.store
+        codes = np.unique(store.rows["label"][self.rows])
+        return {store.labels[code] for code in codes if code >= 0}
+
     def counts(self) -> RenderCounts:
         """Return the numbers of this side."""
         about = self.file.store.examples[self.examples.indices]

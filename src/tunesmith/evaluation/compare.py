@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import assert_never
 
 from tunesmith.evaluation.held_out import HeldOut
 from tunesmith.inference.engine import Engine
-from tunesmith.recipe.evaluation import EvaluationPart, Metric
+from tunesmith.recipe.evaluation import EvaluationPart
 from tunesmith.tasks.question import Question
 from tunesmith.tasks.scores.score import Score, wilson_interval
-from tunesmith.tasks.scores.texts import exact_match, json_match
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,12 @@ class Chosen:
         return tuple(sorted({*self.shown, *self.scored}))
 
 
-def choose_rows(num_rows: int, part: EvaluationPart) -> Chosen:
-    """Rows spread evenly over the held-out rows, which may be sorted in some way."""
-    needs_answers = any(metric != "token-accuracy" for metric in part.metrics)
+def choose_rows(num_rows: int, part: EvaluationPart, *, is_scored: bool = False) -> Chosen:
+    """Rows spread evenly over the held-out rows, which may be sorted in some way.
+
+    `is_scored`: the task has scores of its own, whatever the recipe asks for.
+    """
+    needs_answers = is_scored or any(metric != "token-accuracy" for metric in part.metrics)
     wanted = num_rows if part.metric_rows is None else part.metric_rows
     scored = _spread(range(num_rows), wanted) if needs_answers else ()
     # The shown rows are scored ones where that is enough: fewer answers to wait for.
@@ -69,12 +70,15 @@ def answer_questions(
     ]
 
 
-def score_answers(
-    metrics: Sequence[Metric], answers: Sequence[Answer], held_out: HeldOut | None
-) -> dict[str, Score]:
-    """Every metric for which there is something to score."""
-    scores = {metric: _score(metric, answers, held_out) for metric in metrics}
-    return {metric: score for metric, score in scores.items() if score.rows}
+def token_accuracy(held_out: HeldOut) -> dict[str, Score]:
+    """The share of supervised tokens that were the likeliest; nothing for other losses.
+
+    No interval: the tokens of a row depend on each other.
+    """
+    if held_out.token_accuracy is None:
+        return {}
+    details: Mapping[str, float] = {"tokens": held_out.tokens}
+    return {"token-accuracy": Score(held_out.token_accuracy, held_out.rows, details=details)}
 
 
 def preference_scores(held_out: HeldOut) -> dict[str, Score]:
@@ -84,24 +88,6 @@ def preference_scores(held_out: HeldOut) -> dict[str, Score]:
         return {}
     low, high = wilson_interval(round(accuracy * held_out.rows), held_out.rows)
     return {"preference-accuracy": Score(accuracy, held_out.rows, low, high)}
-
-
-def _score(metric: Metric, answers: Sequence[Answer], held_out: HeldOut | None) -> Score:
-    texts = [answer.text for answer in answers]
-    references = [answer.reference for answer in answers]
-    match metric:
-        case "exact-match":
-            return exact_match(texts, references)
-        case "json-match":
-            return json_match(texts, references)
-        case "token-accuracy":
-            # No interval: the tokens of a row depend on each other.
-            if held_out is None or held_out.token_accuracy is None:
-                return Score(0.0, 0)
-            details: Mapping[str, float] = {"tokens": held_out.tokens}
-            return Score(held_out.token_accuracy, held_out.rows, details=details)
-        case _:
-            assert_never(metric)
 
 
 def _spread(rows: Sequence[int], wanted: int) -> tuple[int, ...]:

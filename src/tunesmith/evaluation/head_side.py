@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tunesmith.data.conversation import Conversation, Labelled, Sample
 from tunesmith.data.example import Example
@@ -16,21 +15,10 @@ from tunesmith.evaluation.held_out import HeldOut, require_finite
 from tunesmith.inference.head_answers import HeadAnswer, answers_of, read_batches
 from tunesmith.models.headed import Head, HeadedModel
 from tunesmith.recipe.evaluation import EvaluationPart
-from tunesmith.tasks.scores.score import share_of
+from tunesmith.recipe.task import Task
+from tunesmith.tasks.said import Said
+from tunesmith.tasks.scores.table import scores_of
 from tunesmith.training.head_objective import count_units, head_cost
-
-
-@dataclass(frozen=True)
-class Said:
-    """What the head said of a row, and what is right, in the form in which both are scored.
-
-    Classes are labels (of several: a set of them), tags are one for each token that is read, and
-    answers are texts, of which the right ones may be several.
-    """
-
-    row_id: str
-    said: tuple[str, ...]
-    right: tuple[str, ...]
 
 
 def measure_head(
@@ -39,6 +27,7 @@ def measure_head(
     samples: Sequence[Sample],
     tokenizer: Tokenizer,
     *,
+    task: Task,
     part: EvaluationPart,
     pad_id: int,
 ) -> Measured:
@@ -56,9 +45,10 @@ def measure_head(
     shown = choose_rows(len(examples), part).shown
     return Measured(
         held_out=held_out,
-        metrics={"accuracy": share_of([one.said == one.right for one in said])},
+        metrics=scores_of(task, (), said),
         answers=tuple(_shown(samples[index], said[index], headed.head) for index in shown),
         seconds=time.monotonic() - started,
+        said=tuple(said),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,8 @@ from tunesmith.evaluation.before_after import (
     When,
     measure,
     measure_loss,
+    read_said,
+    write_differences,
     write_side,
 )
 from tunesmith.evaluation.head_side import measure_head
@@ -25,6 +28,7 @@ from tunesmith.models.headed import HeadedModel
 from tunesmith.recipe.data import DataPart
 from tunesmith.recipe.evaluation import EvaluationPart
 from tunesmith.recipe.task import PreferenceTask, Task
+from tunesmith.tasks.scores.table import differences_of
 from tunesmith.training.checkpoint import Progress
 from tunesmith.training.loss import LanguageModel
 from tunesmith.training.objective import Objective
@@ -53,6 +57,8 @@ class HeldOutRows:
     model: Any
     scored: LanguageModel
     headed: HeadedModel | None = None
+    labels: Sequence[str] = ()
+    """The classes that a written answer may be."""
     pad_id: int
 
     def has(self, when: When) -> bool:
@@ -68,6 +74,10 @@ class HeldOutRows:
         self.events.write("note", message=message)
         measured = self._measured()
         write_side(self.run_dir, when, measured)
+        if when == "after":
+            before = read_said(self.run_dir, "before")
+            found = differences_of(self.task, self.part.metrics, before, measured.said)
+            write_differences(self.run_dir, found)
         values = {**measured.as_json(), "answers": len(measured.answers)}
         self.events.write("evaluation", step, when=when, **values)
 
@@ -79,6 +89,7 @@ class HeldOutRows:
                 self.rows,
                 samples,
                 self.tokenizer,
+                task=self.task,
                 part=self.part,
                 pad_id=self.pad_id,
             )
@@ -88,8 +99,10 @@ class HeldOutRows:
             self.tokenizer,
             samples,
             self.rows,
+            task=self.task,
             data=self.data,
             part=self.part,
+            labels=self.labels,
             pad_id=self.pad_id,
             preference=self._objective,
         )

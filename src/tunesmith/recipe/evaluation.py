@@ -7,8 +7,27 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from tunesmith.recipe.part import Part
+from tunesmith.recipe.task import Task
 
-Metric = Literal["exact-match", "json-match", "token-accuracy"]
+Metric = Literal["exact-match", "json-match", "valid-json", "numeric-match", "token-accuracy"]
+# Scores of answers as texts, which the recipe asks for.
+TEXT_METRICS: tuple[Metric, ...] = ("exact-match", "json-match", "valid-json", "numeric-match")
+# Scores that come with a task, always measured; the first one is the task's main one.
+OWN_METRICS: dict[str, tuple[str, ...]] = {
+    "classification": ("accuracy", "macro-f1", "micro-f1", "mcc"),
+    "ner": ("entity-f1",),
+    "qa": ("squad-f1", "squad-em"),
+    "translation": ("bleu", "chrf"),
+    "summarization": ("rouge-1", "rouge-2", "rouge-l"),
+}
+
+
+def own_metrics(task: Task) -> tuple[str, ...]:
+    """Return the scores that come with a task."""
+    own = OWN_METRICS.get(task.type, ())
+    if task.type == "classification" and task.multi_label:
+        return tuple(name for name in own if name != "mcc")  # of one class for each row
+    return own
 
 
 def _as_tuple(value: object) -> object:
@@ -29,7 +48,11 @@ class EvaluationPart(Part):
     metrics: Annotated[
         tuple[Metric, ...],
         BeforeValidator(_as_tuple),
-        Field(description="Scores of the answers: exact-match, json-match, token-accuracy."),
+        Field(
+            description="Further scores of the answers as texts: exact-match, json-match, "
+            "valid-json, numeric-match (the last number), token-accuracy. Those of the task come "
+            "by themselves."
+        ),
     ] = ()
     rows: Annotated[
         int,

@@ -5,6 +5,8 @@ They are refused like any other wrong value; only the answer is better than "unk
 
 from __future__ import annotations
 
+from tunesmith.recipe.evaluation import OWN_METRICS
+
 _NOT_IN_THIS_VERSION = "is not available in this version"
 _USE_LORA = "use method: lora"
 _USE_SINGLE = "use strategy: single, which trains in one process on one device"
@@ -82,10 +84,11 @@ VALUES: dict[str, dict[str, tuple[str, str]]] = {
         **dict.fromkeys(("int4", "4bit"), ("has another name here", "set model.base: nf4")),
         "8bit": ("has another name here", "set model.base: int8"),
     },
-    "evaluation.metrics": dict.fromkeys(
-        ("accuracy", "f1", "bleu", "rouge", "chrf"),  # codespell:ignore rouge
-        (_NOT_IN_THIS_VERSION, "use exact-match, json-match or token-accuracy"),
-    ),
+    "evaluation.metrics": {
+        name: ("comes with a task", f"set task: {task}, which is always scored by it")
+        for task, names in OWN_METRICS.items()
+        for name in (*names, *(("f1",) if task == "classification" else ()))
+    },
 }
 
 # Recipe path of a key -> (why not, what to do instead).

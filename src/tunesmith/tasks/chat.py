@@ -20,6 +20,7 @@ def ask(sample: Conversation, tokenizer: Tokenizer, part: DataPart) -> Question:
         prompt=_for_people(sample.messages[:last]),
         tokens=tuple(prompt.tokens),
         reference=prompt.reference,
+        labelled=sample.labelled,
     )
 
 

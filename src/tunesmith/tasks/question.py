@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tunesmith.data.conversation import Labelled
+
 
 @dataclass(frozen=True)
 class Question:
@@ -13,3 +15,4 @@ class Question:
     prompt: str
     tokens: tuple[int, ...]
     reference: str
+    labelled: Labelled | None = None

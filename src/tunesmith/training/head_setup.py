@@ -12,7 +12,7 @@ from tunesmith.data.forms.labelled import NO_TAG
 from tunesmith.data.pipeline import RunData
 from tunesmith.data.prepared.examples import Examples
 from tunesmith.models.headed import Head
-from tunesmith.recipe.task import ClassificationTask, HeadedTask, NerTask, QaTask
+from tunesmith.recipe.task import ClassificationTask, HeadedTask, NerTask, QaTask, Task
 
 MAX_NAMES_IN_MESSAGE = 8
 BEGINS, INSIDE = "B-", "I-"
@@ -41,6 +41,13 @@ def head_of(task: HeadedTask, data: RunData) -> Head:
     if faults:
         raise DataError(faults)
     return head
+
+
+def class_names(task: Task, data: RunData) -> tuple[str, ...]:
+    """Return the classes that a written answer may be; none for other tasks."""
+    if not isinstance(task, ClassificationTask):
+        return ()
+    return task.labels or tuple(_sorted(data.train_side.classes))
 
 
 def _type_of(tag: str) -> str:

@@ -11,11 +11,12 @@ from tunesmith.data.conversation import Conversation, Message
 from tunesmith.data.render import render
 from tunesmith.data.tokenizer import load_tokenizer
 from tunesmith.evaluation.before_after import measure, write_side
-from tunesmith.evaluation.compare import Answer, choose_rows, score_answers
+from tunesmith.evaluation.compare import choose_rows, token_accuracy
 from tunesmith.evaluation.held_out import HeldOut
 from tunesmith.inference.torch_engine import TorchEngine
 from tunesmith.recipe.data import DataPart
 from tunesmith.recipe.evaluation import EvaluationPart
+from tunesmith.recipe.task import WrittenTask
 
 
 def part(**values: object) -> EvaluationPart:
@@ -47,18 +48,12 @@ def test_few_rows_are_all_taken(num_rows: int) -> None:
     assert chosen.shown == chosen.scored == tuple(range(num_rows))
 
 
-def test_each_metric_is_scored_over_its_own_rows() -> None:
-    answers = [Answer("a", "p", '{"a": 1}', '{"a":1}', "stop"), Answer("b", "p", "{}", "x", "stop")]
+def test_token_accuracy_comes_from_the_loss_and_has_no_interval() -> None:
     held_out = HeldOut(loss_sum=8.0, weight=4.0, tokens=4, correct=3, rows=2)
-    scores = score_answers(("exact-match", "json-match", "token-accuracy"), answers, held_out)
-    assert {name: score.value for name, score in scores.items()} == {
-        "exact-match": 0.0, "json-match": 0.5, "token-accuracy": 0.75,
-    }  # fmt: skip
-    assert scores["token-accuracy"].low is None
-
-
-def test_a_metric_without_rows_is_left_out() -> None:
-    assert score_answers(("exact-match", "token-accuracy"), [], None) == {}
+    score = token_accuracy(held_out)["token-accuracy"]
+    assert (score.value, score.low) == (0.75, None)
+    rated = HeldOut(loss_sum=8.0, weight=4.0, tokens=4, correct=None, rows=2)
+    assert token_accuracy(rated) == {}
 
 
 def test_both_sides_are_measured_on_the_same_rows_and_kept_together(tmp_path: Path) -> None:
@@ -80,6 +75,7 @@ def test_both_sides_are_measured_on_the_same_rows_and_kept_together(tmp_path: Pa
             tokenizer,
             samples,
             [render(sample, tokenizer, data, "chat") for sample in samples],
+            task=WrittenTask(type="chat"),
             data=data,
             part=part(prompts=2, max_new_tokens=5, metrics=["exact-match", "token-accuracy"]),
         )

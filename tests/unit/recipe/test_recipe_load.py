@@ -252,7 +252,7 @@ def test_a_key_given_twice_is_refused(write) -> None:
         ("task: token-classification\n", ("another name", "task: ner")),
         ("task: sft\n", ("sft", "task: chat")),
         ("model: {source: tiny, dtype: fp16}\n", ("fp16", "bf16")),
-        ("evaluation: {metrics: [bleu]}\n", ("bleu", "exact-match")),
+        ("evaluation: {metrics: [bleu]}\n", ("bleu", "task: translation")),
     ],
 )
 def test_what_does_not_exist_yet_names_what_works(

@@ -1,0 +1,93 @@
+"""What was answered to a row beside what is right, in the form in which both are scored.
+
+classification   said: the label, or all of several; none where the text is no label
+ner              said and right: a tag for each token, in IOB2
+qa               said: one text; right: each text that is a right answer
+others           said and right: one text
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from tunesmith.data.forms.labelled import NO_ENTITY, NO_LABEL, NO_TAG
+from tunesmith.tasks.question import Question
+
+
+@dataclass(frozen=True)
+class Said:
+    """`lost` counts what an answer names and the text does not hold."""
+
+    row_id: str
+    said: tuple[str, ...]
+    right: tuple[str, ...]
+    lost: int = 0
+
+
+def understand(question: Question, text: str, labels: Collection[str]) -> Said:
+    """Read a written answer; `labels` are the classes that there are."""
+    labelled, text = question.labelled, text.strip()
+    if labelled is None:
+        if not labels:
+            return Said(question.row_id, (text,), (question.reference,))
+        return Said(question.row_id, _one_label(text, labels), (question.reference,))
+    match labelled.kind:
+        case "classes" if len(labelled.labels) == 1:
+            return Said(question.row_id, _one_label(text, labels), labelled.labels)
+        case "classes":
+            said = tuple(sorted(_several_labels(text, labels)))
+            return Said(question.row_id, said, tuple(sorted(labelled.labels)))
+        case "tags":
+            tags, lost = tags_of(text, labelled.texts)
+            return Said(question.row_id, tuple(tags), labelled.labels, lost)
+        case "answers":
+            return Said(question.row_id, (text,), labelled.labels)
+
+
+def _one_label(text: str, labels: Collection[str]) -> tuple[str, ...]:
+    """Return the label that a text is, apart from case and a full stop, or nothing."""
+    if not labels or text in labels:
+        return (text,)
+    bare = text.rstrip(".").casefold()
+    return next(((label,) for label in labels if label.casefold() == bare), ())
+
+
+def _several_labels(text: str, labels: Collection[str]) -> set[str]:
+    parts = [part.strip() for part in text.split(",")]
+    return {label for part in parts if part != NO_LABEL for label in _one_label(part, labels)}
+
+
+def tags_of(text: str, tokens: Sequence[str]) -> tuple[list[str], int]:
+    """Read entities written one on a line as `TYPE: words`, and find each in the text.
+
+    An entity is the first run of these tokens that is not taken yet, behind the one before where
+    there is such a one. Returns the tags and how many entities the text does not hold.
+    """
+    tags = [NO_TAG] * len(tokens)
+    lost = behind = 0
+    for line in text.splitlines():
+        kind, colon, words = (part.strip() for part in line.partition(":"))
+        if not line.strip() or line.strip() == NO_ENTITY:
+            continue
+        wanted = words.split()
+        place = _find(wanted, tokens, tags, behind) if colon and kind and wanted else None
+        if place is None:
+            lost += 1
+            continue
+        behind = place + len(wanted)
+        tags[place:behind] = [f"B-{kind}", *[f"I-{kind}"] * (len(wanted) - 1)]
+    return tags, lost
+
+
+def _find(
+    wanted: Sequence[str], tokens: Sequence[str], tags: Sequence[str], behind: int
+) -> int | None:
+    last = len(tokens) - len(wanted) + 1
+    free = (
+        place
+        for place in [*range(behind, last), *range(min(behind, last))]
+        if list(tokens[place : place + len(wanted)]) == list(wanted)
+        and all(tag == NO_TAG for tag in tags[place : place + len(wanted)])
+    )
+    return next(free, None)
