@@ -9,6 +9,7 @@ from typing import Any
 from tunesmith.cli import output
 from tunesmith.cli.quantities import count_text
 from tunesmith.core.errors import MAX_FAULTS_IN_MESSAGE
+from tunesmith.data.fields import HEAD_TASKS
 from tunesmith.data.formats import FORMATS
 from tunesmith.data.prepared.prepare import PreparedFile
 from tunesmith.data.prepared.sides import distinct_rows
@@ -60,7 +61,7 @@ def describe_check(prepared: PreparedFile) -> dict[str, Any]:
 
 def _tasks(prepared: PreparedFile) -> tuple[str, ...]:
     form = prepared.judgement.form
-    return FORMATS[form].tasks if form else ()
+    return tuple(task for task in FORMATS[form].tasks if task not in HEAD_TASKS) if form else ()
 
 
 def _duplicates(prepared: PreparedFile) -> int:

@@ -46,7 +46,7 @@ def main() -> int:
 
 def take_step(log: EventLog, run_dir: RunDir, step: int, *, slow: bool) -> None:
     if slow:
-        until = time.time() + 0.4
+        until = time.time() + 1.5
         while time.time() < until:
             time.sleep(0.02)
     fields = {"loss": 2.0 / step, "tokens_per_second": 1234.5, "memory_bytes": 3 << 29}
