@@ -18,8 +18,10 @@ from tests.fakes.tiny_run import (
     start_run,
     wait_for_step,
 )
+from tunesmith.cli.next_commands import next_commands
 from tunesmith.core.errors import ModelError
 from tunesmith.core.run_dir import RunDir, read_json
+from tunesmith.export.merged import merge
 from tunesmith.inference.loading import load
 
 
@@ -65,6 +67,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, task: str) 
     assert loaded.headed is not None
     with pytest.raises(ModelError, match="writes no text"):
         loaded.require_writer()
+    with pytest.raises(ModelError, match="not merged in this version"):
+        merge(str(whole.path), tmp_path / "merged")
+    assert "talk to it" not in next_commands(whole)
     checkpoints = sorted(whole.checkpoints.glob("step-*"))
     assert load(str(checkpoints[-1])).headed is not None
 

@@ -19,6 +19,7 @@ RECIPES = sorted([*(ROOT / "recipes").rglob("*.yaml"), *(ROOT / "src").rglob("*.
 def test_all_recipes_are_found() -> None:
     assert [path.name for path in RECIPES] == [
         "alpaca-lora.yaml",
+        "banking77-head.yaml",
         "dpo-lora.yaml",
         "gsm8k-lora.yaml",
         "quickstart.yaml",

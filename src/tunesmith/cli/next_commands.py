@@ -14,7 +14,7 @@ from tunesmith.data.validate import check_file
 from tunesmith.recipe import FullMethod, LoraMethod, Recipe
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.peft_method import PeftMethod
-from tunesmith.recipe.task import rows_for
+from tunesmith.recipe.task import has_head, rows_for
 
 # Enough rows to tell whether they all begin alike.
 ROWS_TO_JUDGE_BY = 50
@@ -27,10 +27,13 @@ def next_commands(run_dir: RunDir) -> dict[str, str]:
     said = ("--system", shlex.quote(system)) if system else ()
     copy = f"cp {shown_path(run_dir.recipe_yaml)} my-recipe.yaml"
     edit = "set data.train and data.validation in it"
-    return {
+    talking = {
         "talk to it": suggest("chat", run_dir.path, *said),
         "talk to what it was before": suggest("chat", shlex.quote(recipe.model.source), *said),
         **_merging(recipe, run_dir),
+    }
+    return {
+        **({} if has_head(recipe.task) else talking),  # a head writes nothing
         "check your own data": suggest("data check my-data.jsonl"),
         "train on it": f"{copy}; {edit}; {suggest('train my-recipe.yaml')}",
     }

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tunesmith import __version__
-from tunesmith.core.errors import Fault, MachineError, TunesmithError
+from tunesmith.core.errors import Fault, MachineError, ModelError, TunesmithError
 from tunesmith.core.file_hash import file_sha256
 from tunesmith.core.hardware import available_memory_bytes, free_disk_bytes
 from tunesmith.core.log import set_up_logging
@@ -40,6 +40,7 @@ from tunesmith.methods.adapter_files import WEIGHTS_FILE, read_adapter
 from tunesmith.methods.attach import load_adapter
 from tunesmith.methods.merge import MergeDtype, MergePlan, plan_merge, write_merged
 from tunesmith.models.facts import read_facts
+from tunesmith.models.head_file import read_head
 from tunesmith.models.load import Dtype, load_base, load_model
 from tunesmith.models.shards import WrittenFile
 from tunesmith.recipe.adapter_config import library_word, read_adapter_config
@@ -68,6 +69,7 @@ def merge(
     output = output.expanduser().absolute()
     _require_free(output)
     trained = find_trained(what, base)
+    _require_writer(trained.folder)
     plan = _plan(trained, dtype)
     _require_space(output, plan.bytes)
     unfinished = output.with_name(f".{output.name}.merging")
@@ -83,6 +85,18 @@ def merge(
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return record
+
+
+def _require_writer(folder: Path) -> None:
+    if read_head(folder) is None:
+        return
+    fault = Fault(
+        found="an adapter with a head, which is not merged in this version",
+        where=str(folder),
+        fix="load base and adapter with PEFT as docs/tasks.md shows, merge_and_unload(), and save "
+        "the result",
+    )
+    raise ModelError(fault, code="adapter_unsupported")
 
 
 def _plan(trained: Trained, dtype: MergeDtype) -> MergePlan:
