@@ -7,18 +7,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from tunesmith.cli import output
+from tunesmith.cli.what import find_what, weighted_adapter
 from tunesmith.core.errors import Fault, UserError
 from tunesmith.inference.client import ChatClient
 from tunesmith.inference.protocol import DEFAULT_MAX_NEW_TOKENS, Delta, Ready
 
-RUNS = Path("runs")
 COMMANDS = "/reset begins anew, /quit ends; Ctrl-C stops an answer"
 PROMPT = "you> "
 
@@ -97,8 +96,8 @@ def chat(
         fix = "write the message: --message 'Hello'"
         raise UserError(Fault(found="an empty message", where="--message", fix=fix))
     is_terminal = message is None and sys.stdin.isatty()
-    added = [_weighted(text) for text in adapter]
-    with ChatClient(_find(what), adapters=added) as client:
+    added = [weighted_adapter(text) for text in adapter]
+    with ChatClient(find_what(what), adapters=added) as client:
         if is_terminal:
             output.note(f"loading {what} ...")
         ready = client.wait_until_ready()
@@ -110,34 +109,6 @@ def chat(
         else:
             _answer_lines(conversation, [message] if message is not None else sys.stdin)
     return 0
-
-
-def _find(what: str) -> str:
-    """A run may be given by its name in ./runs, where nothing here has that name."""
-    named = RUNS / what
-    is_run = not Path(what).exists() and (named / "resolved.json").is_file()
-    return str(named) if is_run else what
-
-
-def _weighted(text: str) -> tuple[str, float]:
-    """Return the folder and its weight; a folder's own name may hold an equals sign."""
-    name, equals, number = text.rpartition("=")
-    if not equals or Path(text).is_dir():
-        return _adapter_folder(text), 1.0
-    try:
-        weight = float(number)
-    except ValueError as error:
-        fix = "write FOLDER or FOLDER=WEIGHT, e.g. --adapter runs/desk/final=0.5"
-        fault = Fault(found=f"{number!r} is no number", where=f"--adapter {text}", fix=fix)
-        raise UserError(fault) from error
-    return _adapter_folder(name), weight
-
-
-def _adapter_folder(name: str) -> str:
-    """Return the adapter's folder; a run's is its final/."""
-    found = Path(_find(name)).expanduser()
-    is_run = (found / "resolved.json").is_file()
-    return str(found / "final" if is_run else found)
 
 
 def _greet(ready: Ready, system: str | None) -> None:

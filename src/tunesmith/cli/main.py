@@ -35,6 +35,7 @@ VERBS = (
     ("quickstart", "quickstart:quickstart", "Fine-tune a small real model on sample data."),
     ("train", "train:train", "Run a recipe, or go on with a run that was stopped."),
     ("chat", "chat:chat", "Talk to a run's model, a catalogue model, or a model folder."),
+    ("predict", "predict:predict", "Answer every row of a file, in order; can be resumed."),
     ("merge", "merge:merge", "Work an adapter into its base model, as a folder of its own."),
     ("data", "data:app", "Check, show and count the rows of a data file."),
     ("recipe", "recipe:recipe", "Show a recipe in full, with where each value comes from."),

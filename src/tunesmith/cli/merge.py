@@ -10,9 +10,9 @@ from typing import Any, Literal
 from tunesmith.cli import output as out
 from tunesmith.cli.child import ask
 from tunesmith.cli.program import suggest
+from tunesmith.cli.what import find_what
 from tunesmith.core.errors import ModelError
 
-RUNS = Path("runs")
 MODULE = "tunesmith.export.merged"
 
 
@@ -44,9 +44,7 @@ def merge(
     json:
         Print one JSON document, progress on standard error.
     """
-    named = RUNS / what
-    is_run = not Path(what).exists() and (named / "resolved.json").is_file()
-    words = [str(named) if is_run else what, "--output", str(output), "--dtype", dtype]
+    words = [find_what(what), "--output", str(output), "--dtype", dtype]
     words += ["--base", base] if base is not None else []
     answer = ask((sys.executable, "-m", MODULE, *words), what=what, error=ModelError)["merge"]
     if json:

@@ -42,10 +42,14 @@ class Pace:
 
 def live_text(event: Mapping[str, Any], seconds_left: float | None) -> str:
     """A step as the live line shows it, with a bar."""
-    step, total = int(event["step"]), int(event.get("total_steps") or 0)
-    filled = BAR_WIDTH * step // total if total else 0
-    bar = "=" * filled + "-" * (BAR_WIDTH - filled)
-    return f"[{bar}] {_step_text(event, seconds_left)}"
+    bar = bar_text(int(event["step"]), int(event.get("total_steps") or 0))
+    return f"{bar} {_step_text(event, seconds_left)}"
+
+
+def bar_text(done: int, total: int) -> str:
+    """1 of 4 -> `[=====---------------]`."""
+    filled = BAR_WIDTH * done // total if total else 0
+    return f"[{'=' * filled}{'-' * (BAR_WIDTH - filled)}]"
 
 
 def plain_text(event: Mapping[str, Any], seconds_left: float | None) -> str:

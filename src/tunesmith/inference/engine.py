@@ -25,8 +25,12 @@ class Engine(Protocol):
         max_new_tokens: int,
         temperature: float = 0.0,
         seed: int = 0,
+        numbers: Sequence[int] | None = None,
     ) -> list[Generated]:
-        """Answer all prompts; an answer does not depend on which prompts stand beside it."""
+        """Answer all prompts; an answer does not depend on which prompts stand beside it.
+
+        By its number, in `numbers` or else its place, a prompt draws as it would among others.
+        """
         ...
 
     def stream(

@@ -13,11 +13,14 @@ from torch import Tensor
 
 
 class Sampler:
-    """Chooses the next token of each row; temperature 0 takes the likeliest."""
+    """Chooses the next token of each row; temperature 0 takes the likeliest.
 
-    def __init__(self, *, temperature: float, seed: int, num_rows: int) -> None:
+    A row's number, and not its place, decides with the seed what it draws.
+    """
+
+    def __init__(self, *, temperature: float, seed: int, numbers: Sequence[int]) -> None:
         self._temperature = temperature
-        self._draws = [random.Random(f"{seed}/{row}") for row in range(num_rows)]
+        self._draws = [random.Random(f"{seed}/{number}") for number in numbers]
 
     def choose(self, logits_BV: Tensor, rows: Sequence[int]) -> list[int]:
         """The next token of `rows`, whose logits are given in this order."""

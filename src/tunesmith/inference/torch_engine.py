@@ -50,6 +50,11 @@ class TorchEngine:
         positions: int | None = getattr(model.config, "max_position_embeddings", None)
         self._max_positions = None if positions is None else positions - prompt_length(model)
 
+    @property
+    def max_prompt_tokens(self) -> int | None:
+        """The most tokens of a prompt, with room for one of an answer; None without a limit."""
+        return None if self._max_positions is None else self._max_positions - 1
+
     def generate(
         self,
         prompts: Sequence[Sequence[int]],
@@ -57,11 +62,13 @@ class TorchEngine:
         max_new_tokens: int,
         temperature: float = 0.0,
         seed: int = 0,
+        numbers: Sequence[int] | None = None,
     ) -> list[Generated]:
         """Answer all prompts, in their order."""
         limits = [self._limit(prompt, max_new_tokens) for prompt in prompts]
         sizes = [len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True)]
-        sampler = Sampler(temperature=temperature, seed=seed, num_rows=len(prompts))
+        draws = range(len(prompts)) if numbers is None else numbers
+        sampler = Sampler(temperature=temperature, seed=seed, numbers=draws)
         answers: list[list[int]] = [[] for _ in prompts]
         for rows in group_by_length(sizes, max_tokens=self._batch_tokens):
             for step in self._steps(rows, prompts, limits, sampler):
@@ -79,7 +86,7 @@ class TorchEngine:
     ) -> Iterator[str | Generated]:
         """Answer one prompt in pieces of text as they arise; the last item is the whole answer."""
         limit = self._limit(prompt, max_new_tokens)
-        sampler = Sampler(temperature=temperature, seed=seed, num_rows=1)
+        sampler = Sampler(temperature=temperature, seed=seed, numbers=[0])
         text, tokens = IncrementalDecoder(self.decode), list[int]()
         for step in self._steps([0], [prompt], [limit], sampler):
             tokens.append(step[0])
