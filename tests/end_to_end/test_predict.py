@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from tests.fakes.tiny_run import TIMEOUT_S, make_model_folder, make_rows, make_run, start_run
 from tunesmith.core.run_dir import RunDir, read_json
 
-NUM_ROWS = 240
+NUM_ROWS = 160
 
 
 @pytest.fixture(name="run_dir", scope="module")
@@ -25,7 +26,10 @@ def run_fixture(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     rows = make_rows(folder / "rows.jsonl", NUM_ROWS)
     training = {"max_steps": 4, "learning_rate": 5e-3, "tokens_per_step": 256}
     evaluation = {"prompts": 5, "max_new_tokens": 12}
-    run_dir = make_run(folder / "run", model, rows, training=training, evaluation=evaluation)
+    run_dir = make_run(
+        folder / "run", model, rows, training=training, evaluation=evaluation,
+        model={"source": str(model), "dtype": "fp32"},
+    )  # fmt: skip
     assert start_run(run_dir).wait(TIMEOUT_S) == 0, run_dir.log.read_text()
     return run_dir
 
@@ -46,18 +50,26 @@ def asked_fixture(run_dir: RunDir) -> Path:
 def whole_fixture(run_dir: RunDir, asked: Path) -> Path:
     """The answers of a process that was never stopped."""
     file = run_dir.path.parent / "whole.jsonl"
-    process = start(run_dir, asked, file)
-    assert process.wait(TIMEOUT_S) == 0, process.stderr.read() if process.stderr else ""
+    finish(start(run_dir, asked, file))
     return file
 
 
-def start(run_dir: RunDir, asked: Path, output: Path, *words: str) -> subprocess.Popen[str]:
-    # a row at a time, so that there is time to stop it
-    settings = ("--input", str(asked), "--output", str(output), "--batch-tokens", "12")
+def start(
+    run_dir: RunDir, asked: Path, output: Path, *words: str, batch_tokens: int = 12
+) -> subprocess.Popen[str]:
+    """Start the command; by default with few rows at once, so that there is time to stop it."""
+    settings = ("--input", asked, "--output", output, "--batch-tokens", str(batch_tokens))
     return subprocess.Popen(
         [sys.executable, "-m", "tunesmith", "predict", str(run_dir.path), *settings, *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str], exit_code: int = 0) -> tuple[str, str]:
+    """Wait for the end; return what was printed on standard output and error."""
+    printed = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == exit_code, printed
+    return printed
 
 
 def wait_for_lines(file: Path, count: int, process: subprocess.Popen[str]) -> None:
@@ -86,8 +98,8 @@ def test_answers_that_are_there_change_nothing_but_the_reference(
     run_dir: RunDir, whole: Path, tmp_path: Path
 ) -> None:
     rows = run_dir.path.parent / "rows.jsonl"
-    process = start(run_dir, rows, tmp_path / "a.jsonl", "--batch-tokens", "8192", "--json")
-    printed, _ = process.communicate(timeout=TIMEOUT_S)
+    process = start(run_dir, rows, tmp_path / "a.jsonl", "--json", batch_tokens=8192)
+    printed, _ = finish(process)
     assert json.loads(printed)["rows"] == NUM_ROWS
     for line, bare in zip(lines_of(tmp_path / "a.jsonl"), lines_of(whole), strict=True):
         assert line.pop("reference").startswith("answer ")
@@ -100,11 +112,8 @@ def test_killed_or_interrupted_and_resumed_makes_the_same_file(
     output = tmp_path / "a.jsonl"
     process = start(run_dir, asked, output)
     wait_for_lines(output, NUM_ROWS // 4, process)
-    # all of it at once, as a power cut does
-    import os
-
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    os.killpg(process.pid, signal.SIGKILL)  # the command and its process, as a power cut does
+    finish(process, -signal.SIGKILL)
     killed = output.read_bytes()
     assert killed.count(b"\n") < NUM_ROWS
     output.write_bytes(killed[:-7])
@@ -112,12 +121,11 @@ def test_killed_or_interrupted_and_resumed_makes_the_same_file(
     process = start(run_dir, asked, output, "--resume")
     wait_for_lines(output, NUM_ROWS // 2, process)
     os.killpg(process.pid, signal.SIGINT)  # Ctrl-C at a terminal
-    _, said = process.communicate(timeout=TIMEOUT_S)
-    assert process.returncode == 130, said
+    _, said = finish(process, 130)
     assert "--resume goes on" in said
     assert "Traceback" not in said
 
-    assert start(run_dir, asked, output, "--resume").wait(TIMEOUT_S) == 0
+    finish(start(run_dir, asked, output, "--resume"))
     assert output.read_bytes() == whole.read_bytes()
 
 
@@ -128,7 +136,7 @@ def test_sigterm_ends_the_process_behind_the_command(
     process = start(run_dir, asked, output)
     wait_for_lines(output, 10, process)
     process.terminate()
-    assert process.wait(TIMEOUT_S) == 75
+    finish(process, 75)
     there = output.read_bytes()
     assert whole.read_bytes().startswith(there)
     time.sleep(0.2)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -25,7 +25,13 @@ from tunesmith.cli.quantities import duration_text
 from tunesmith.cli.what import find_what, weighted_adapter
 from tunesmith.core.errors import Fault, UserError
 from tunesmith.core.stopping import INTERRUPTED, PAUSED, StoppedEarly
-from tunesmith.inference.predict_request import BATCH_TOKENS, Existing, PredictRequest
+from tunesmith.inference.predict_request import (
+    BATCH_TOKENS,
+    DtypeWord,
+    Existing,
+    OnBadRow,
+    PredictRequest,
+)
 from tunesmith.recipe.data import FormatName
 
 MODULE = "tunesmith.inference.predict_process"
@@ -47,7 +53,8 @@ def predict(
     temperature: Annotated[float, Parameter(validator=Number(gte=0))] = 0.0,
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     batch_tokens: Annotated[int, Parameter(validator=Number(gte=1))] = BATCH_TOKENS,
-    on_bad_row: Literal["error", "report"] = "error",
+    dtype: DtypeWord = "auto",
+    on_bad_row: OnBadRow = "error",
     resume: bool = False,
     overwrite: bool = False,
     json: bool = False,
@@ -82,6 +89,9 @@ def predict(
         What is drawn, with a temperature; by default 0.
     batch_tokens:
         The most tokens that are held at once; by default 8192. Lower it where memory runs out.
+    dtype:
+        What is computed in: fp32, in which an answer is the same in any batch, or bf16; by default
+        fp32 on a CPU, where it fits.
     on_bad_row:
         Report all bad rows and answer none, or (report) put each error in its row's line.
     resume:
@@ -104,6 +114,7 @@ def predict(
         temperature=temperature,
         seed=seed,
         batch_tokens=batch_tokens,
+        dtype=dtype,
         on_bad_row=on_bad_row,
     )
     with _standard_streams(request) as settled:

@@ -33,6 +33,7 @@ from tunesmith.inference.answerer import Answerer, TextAnswerer
 from tunesmith.inference.answers_file import AnswersFile, open_answers, require_writable
 from tunesmith.inference.asking import find_run, input_files, recipe_of, rows_to_ask
 from tunesmith.inference.loading import Loaded, load
+from tunesmith.inference.precision import settle_dtype
 from tunesmith.inference.predict_request import OnBadRow, PredictRequest
 from tunesmith.inference.protocol import DEFAULT_MAX_NEW_TOKENS
 from tunesmith.inference.torch_engine import TorchEngine
@@ -74,10 +75,13 @@ def predict(request: PredictRequest, *, tell: Tell) -> Predicted:
         rows = rows_to_ask(request, files, loaded.task)
         tally = _check(rows, request.on_bad_row)
     _tell_tally(tally, tell)
+    dtype = settle_dtype(loaded.model, request.dtype, tell=lambda text: tell({"progress": text}))
     settings = _settings(request)
     answerer = make_answerer(loaded, rows, request, **settings)
     refused = check_prompts(rows, answerer, request.on_bad_row)
-    with _open(request, lambda: _header(loaded, rows, files, settings)) as answers:
+    with _open(
+        request, lambda: _header(loaded, rows, files, {"dtype": dtype, **settings})
+    ) as answers:
         _require_no_more(answers, tally.rows_read)
         answered = answer_rows(rows, answerer, answers, total=tally.rows_read, tell=tell)
     return Predicted(

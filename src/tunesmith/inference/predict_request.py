@@ -17,6 +17,7 @@ BATCH_TOKENS = 8192
 
 Existing = Literal["refuse", "resume", "overwrite"]
 OnBadRow = Literal["error", "report"]
+DtypeWord = Literal["auto", "bf16", "fp32"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ class PredictRequest:
     temperature: float = 0.0
     seed: int = 0
     batch_tokens: int = BATCH_TOKENS
+    dtype: DtypeWord = "auto"
     on_bad_row: OnBadRow = "error"
 
     def to_json(self) -> str:

@@ -76,13 +76,13 @@ def test_words_reach_the_process(process: FakeProcess) -> None:
     more = [
         *("--adapter", "one=0.5", "--format", "qa", "--columns", "question=q", "--system", "kind"),
         *("--max-new-tokens", "9", "--temperature", "0.5", "--seed", "3", "--batch-tokens", "99"),
-        *("--on-bad-row", "report", "--resume"),
+        *("--dtype", "bf16", "--on-bad-row", "report", "--resume"),
     ]
     assert main([*WORDS, *more]) == 0
     assert process.request == PredictRequest(
         what="tiny", input="rows.jsonl", output="answers.jsonl", adapters=(("one", 0.5),),
         format="qa", columns={"question": "q"}, system="kind", max_new_tokens=9, temperature=0.5,
-        seed=3, batch_tokens=99, on_bad_row="report", existing="resume",
+        seed=3, batch_tokens=99, dtype="bf16", on_bad_row="report", existing="resume",
     )  # fmt: skip
 
 
@@ -133,7 +133,7 @@ def test_a_reader_that_has_gone_is_no_error(process: FakeProcess) -> None:
         (["--resume", "--overwrite"], "--resume and --overwrite"),
         (["--output", "-", "--resume"], "--resume with --output -"),
         (["--output", "-", "--json"], "--json with --output -"),
-        (["--columns", "promt=q"], "unknown column promt"),
+        (["--columns", "asking=q"], "unknown column asking"),
         (["--adapter", "one=half"], "'half' is no number"),
     ],
 )
@@ -166,8 +166,8 @@ def script(text: str) -> tuple[str, ...]:
 
 def test_a_long_answer_does_not_fill_the_pipe() -> None:
     fault = {"found": "f" * 200, "where": "w", "fix": "x"}
-    error = {"code": "c", "exit_code": 2, "total": 5000, "faults": [fault] * 1000}
-    text = f"import json; print(json.dumps({{'error': {error!r}}}))"
+    error = {"code": "c", "exit_code": 2, "total": 5000}
+    text = f"import json; print(json.dumps({{'error': {{**{error}, 'faults': [{fault}] * 1000}}}}))"
     with pytest.raises(UserError) as caught:
         ask(script(text), what="w", error=UserError)
     assert (len(caught.value.faults), caught.value.total) == (1000, 5000)

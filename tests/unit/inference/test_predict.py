@@ -13,9 +13,11 @@ from tests.fakes.tiny_llama import make_llama
 from tests.fakes.tiny_run import make_model_folder
 from tunesmith.core.errors import DataError, UserError
 from tunesmith.data.tokenizer import load_tokenizer
+from tunesmith.inference import precision
 from tunesmith.inference import predict as predict_module
 from tunesmith.inference.predict import Predicted, predict, weights_sha256
 from tunesmith.inference.predict_request import PredictRequest
+from tunesmith.models import load as load_module
 
 
 @pytest.fixture(name="model", scope="module")
@@ -80,6 +82,21 @@ def test_answers_do_not_depend_on_batches_nor_on_being_stopped(
     predicted = case.predict(temperature=temperature, seed=5, existing="resume")
     assert 0 < predicted.rows_before < 30
     assert case.answers.read_bytes() == whole
+
+
+def test_what_is_computed_in_is_known_and_kept_to(case: Case) -> None:
+    case.predict(dtype="bf16")
+    header = json.loads((case.answers.parent / "answers.jsonl.header.json").read_text())
+    assert header["dtype"] == "bf16"
+    with pytest.raises(UserError, match='dtype was "bf16" and is "fp32"'):
+        case.predict(existing="resume")
+
+
+def test_without_room_for_fp32_bf16_is_told(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "available_memory_bytes", lambda: 1000)
+    monkeypatch.setattr(load_module, "has_fast_bf16", lambda: True)
+    case.predict()
+    assert any("computing in bf16" in str(told) for told in case.told)
 
 
 def test_all_faults_are_told_before_the_model_is_loaded(
