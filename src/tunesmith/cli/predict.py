@@ -34,7 +34,7 @@ from tunesmith.inference.predict_request import (
 )
 from tunesmith.recipe.data import FormatName
 
-MODULE = "tunesmith.inference.predict_process"
+MODULE = "tunesmith.predict"
 STANDARD = "-"
 Words = Annotated[str, Parameter(allow_leading_hyphen=True)]  # a hyphen alone is a stream
 

@@ -1,4 +1,4 @@
-"""Answers to the rows of a file, in their order, written as they are made.
+"""Answers to the rows of a file, in their order: `python -m tunesmith.predict REQUEST`.
 
     every row is read and checked       before the model is loaded
     every row is put to the tokenizer   before the first is answered
@@ -6,23 +6,30 @@
 
 A process that goes on with the work of another takes the same rows together as that one did, so
 what comes out is byte for byte the file of a process that was never stopped.
+
+The process answers in JSON lines: on stdout one {"predict": ...}, or {"error": ...} and exit code 2
+or 3; on stderr {"progress": "..."} and {"predicted": {...}}. SIGINT ends it with 130.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
+import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from tunesmith import __version__
-from tunesmith.core.errors import Fault, UserError
+from tunesmith.core.errors import Fault, ModelError, TunesmithError, UserError
 from tunesmith.core.file_hash import file_sha256
+from tunesmith.core.log import set_up_logging
+from tunesmith.core.stopping import INTERRUPTED
 from tunesmith.data.asked import AskedRows
 from tunesmith.data.rows import DataFile
 from tunesmith.data.tally import Tally
@@ -38,6 +45,31 @@ from tunesmith.inference.predict_request import OnBadRow, PredictRequest
 from tunesmith.inference.protocol import DEFAULT_MAX_NEW_TOKENS
 from tunesmith.inference.torch_engine import TorchEngine
 from tunesmith.methods.attach import Weighted
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Predict once."""
+    (text,) = sys.argv[1:] if arguments is None else arguments
+    set_up_logging()
+
+    def tell(told: dict[str, Any]) -> None:
+        _say(sys.stderr, told)
+
+    try:
+        predicted = predict(PredictRequest.from_json(text), tell=tell)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read the answers, or started us, has gone
+        with suppress(BrokenPipeError):
+            _say(sys.stdout, {"predict": None})
+        return 0
+    except TunesmithError as error:
+        faults = [asdict(fault) for fault in error.faults]
+        known = {"code": error.code, "exit_code": error.exit_code, "total": error.total}
+        _say(sys.stdout, {"error": {**known, "faults": faults}})
+        return error.exit_code
+    _say(sys.stdout, {"predict": asdict(predicted)})
+    return 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +134,14 @@ def make_answerer(
     temperature: float,
     seed: int,
 ) -> Answerer:
-    """Return what answers the rows of this model's task."""
+    """Return what answers the rows of this model's task; raises ModelError where nothing does."""
+    if loaded.headed is not None:
+        fault = Fault(
+            found=f"a model with a head for {loaded.headed.head.kind}, which writes no text",
+            where=loaded.name,
+            fix="ask a run whose recipe has task.head: false",
+        )
+        raise ModelError(fault, code="model_unsupported")
     engine = TorchEngine(loaded.model, loaded.tokenizer, batch_tokens=request.batch_tokens)
     return TextAnswerer(
         engine,
@@ -209,3 +248,12 @@ def _tokenizer_sha256(tokenizer: Tokenizer) -> str:
 def _files_sha256(files: Sequence[DataFile]) -> str:
     hashes = [file_sha256(path) for file in files for path in (file.path, *file.beside)]
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def _say(stream: IO[str], value: dict[str, Any]) -> None:
+    stream.write(json.dumps(value) + "\n")
+    stream.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

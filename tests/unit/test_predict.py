@@ -11,13 +11,13 @@ import pytest
 from tests.fakes.tiny import make_tokenizer
 from tests.fakes.tiny_llama import make_llama
 from tests.fakes.tiny_run import make_model_folder
+from tunesmith import predict as predict_module
 from tunesmith.core.errors import DataError, UserError
 from tunesmith.data.tokenizer import load_tokenizer
 from tunesmith.inference import precision
-from tunesmith.inference import predict as predict_module
-from tunesmith.inference.predict import Predicted, predict, weights_sha256
 from tunesmith.inference.predict_request import PredictRequest
 from tunesmith.models import load as load_module
+from tunesmith.predict import Predicted, predict, weights_sha256
 
 
 @pytest.fixture(name="model", scope="module")
