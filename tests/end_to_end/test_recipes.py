@@ -23,6 +23,7 @@ def test_all_recipes_are_found() -> None:
         "dpo-lora.yaml",
         "gsm8k-lora.yaml",
         "quickstart.yaml",
+        "wnut17-head.yaml",
     ]
 
 
