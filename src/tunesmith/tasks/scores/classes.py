@@ -26,11 +26,15 @@ def _accuracy(answers: Sequence[object], references: Sequence[object]) -> Array:
 
 
 def _single_counts(answers: Sequence[Label], references: Sequence[Label]) -> Array:
-    return _counts([_one(answer) for answer in answers], [_one(one) for one in references])
+    return _counts(_sets(answers), _sets(references))
 
 
-def _one(label: Label) -> Labels:
-    return frozenset() if label is None else frozenset([label])
+def _single_totals(answers: Sequence[Label], references: Sequence[Label]) -> Array:
+    return _totals(_sets(answers), _sets(references))
+
+
+def _sets(labels: Sequence[Label]) -> list[Labels]:
+    return [frozenset() if label is None else frozenset([label]) for label in labels]
 
 
 def _counts(answers: Sequence[Labels], references: Sequence[Labels]) -> Array:
@@ -41,6 +45,13 @@ def _counts(answers: Sequence[Labels], references: Sequence[Labels]) -> Array:
         for kind, labels in enumerate((answer & reference, answer - reference, reference - answer)):
             counts[row, kind, [order[label] for label in labels]] = 1
     return counts.reshape(len(references), -1)
+
+
+def _totals(answers: Sequence[Labels], references: Sequence[Labels]) -> Array:
+    """Return [R, 3]: the same of all classes together."""
+    pairs = zip(answers, references, strict=True)
+    counts = [(len(one & other), len(one - other), len(other - one)) for one, other in pairs]
+    return np.array(counts, dtype=np.float64)
 
 
 def _order(sets: Iterable[Labels]) -> dict[str, int]:
@@ -55,7 +66,7 @@ def _macro_f1(sums: Array, rows: int) -> Array:  # noqa: ARG001 (the counts say 
 
 
 def _micro_f1(sums: Array, rows: int) -> Array:  # noqa: ARG001 (the counts say it all)
-    right, said, missed = np.moveaxis(sums.reshape(*sums.shape[:-1], 3, -1), -2, 0).sum(-1)
+    right, said, missed = np.moveaxis(sums, -1, 0)
     total = 2 * right + said + missed
     return np.divide(2 * right, total, out=np.zeros_like(total), where=total > 0)
 
@@ -97,11 +108,11 @@ def confusion(answers: Sequence[Label], references: Sequence[str]) -> tuple[list
 SINGLE = {
     "accuracy": Metric("accuracy", _accuracy, mean, is_share=True),
     "macro-f1": Metric("macro-f1", _single_counts, _macro_f1),
-    "micro-f1": Metric("micro-f1", _single_counts, _micro_f1),
+    "micro-f1": Metric("micro-f1", _single_totals, _micro_f1),
     "mcc": Metric("mcc", _mcc_counts, _mcc),
 }
 SEVERAL = {
     "accuracy": Metric("accuracy", _accuracy, mean, is_share=True),
     "macro-f1": Metric("macro-f1", _counts, _macro_f1),
-    "micro-f1": Metric("micro-f1", _counts, _micro_f1),
+    "micro-f1": Metric("micro-f1", _totals, _micro_f1),
 }

@@ -2,7 +2,7 @@
 
 Answers and references are tags in IOB2, one for each token. What is an entity is seqeval's rule in
 its default mode, which is that of the CoNLL-2000 script: an I- that follows nothing of its type
-begins an entity, too.
+begins an entity, too. Its strict mode, for which that is none, is in the details.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _f1(sums: Array, rows: int) -> Array:  # noqa: ARG001 (the counts say it all
 
 
 def _details(answers: Sequence[Tags], references: Sequence[Tags]) -> Mapping[str, float]:
-    """Precision and recall, and F1 of each type."""
+    """Precision and recall, the strict F1, and F1 of each type."""
     right, said, so = Counter[str](), Counter[str](), Counter[str]()
     for answer, reference in _pairs(answers, references):
         right.update(kind for kind, _, _ in answer & reference)
@@ -60,8 +60,17 @@ def _details(answers: Sequence[Tags], references: Sequence[Tags]) -> Mapping[str
     return {
         "precision": right.total() / max(said.total(), 1),
         "recall": right.total() / max(so.total(), 1),
+        "strict f1": _strict_f1(answers, references),
         **{f"f1 {kind}": 2 * right[kind] / (said[kind] + so[kind]) for kind in kinds},
     }
+
+
+def _strict_f1(answers: Sequence[Tags], references: Sequence[Tags]) -> float:
+    from seqeval.metrics import f1_score
+    from seqeval.scheme import IOB2
+
+    said, so = ([list(tags) for tags in side] for side in (answers, references))
+    return float(f1_score(so, said, mode="strict", scheme=IOB2, zero_division=0))  # pyright: ignore[reportArgumentType]
 
 
 ENTITIES = {

@@ -23,13 +23,15 @@ Array = npt.NDArray[np.float64]
 DRAWS = 1000
 # Two-sided 95% of the normal distribution.
 Z_95 = 1.959963984540054
-_DRAWN_AT_ONCE = 50
+# Draws are made a few at a time: so many of their places are 8 MB.
+_PLACES_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Score:
-    """A value in [0, 1] over `rows` rows; no interval where rows do not count one each.
+    """A value in [0, 1] over `rows` rows; mcc is in [-1, 1].
 
+    It has no interval where rows do not count one each, or there is one row only.
     `signature` says with which library and settings it was computed.
     """
 
@@ -43,11 +45,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Difference:
-    """After minus before on the same rows, with its 95% interval."""
+    """After minus before on the same rows, with its 95% interval; one row alone has none."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     rows: int
 
 
@@ -101,8 +103,7 @@ def score(
         low, high = wilson_interval(round(value * rows), rows)
     else:
         drawn = [metric.value(sums, rows) for (sums,) in _drawn([each], draws, seed)]
-        low, high = _interval(np.concatenate(drawn))
-        low, high = min(low, value), max(high, value)
+        low, high = _interval(drawn, value, rows)
     return Score(
         value, rows, low, high, metric.details(answers, references), signature=metric.signature()
     )
@@ -122,28 +123,35 @@ def difference(
     assert len(before) == len(after) == rows > 0, "both sides answer the same rows"
     sides = [metric.statistics(answers, references) for answers in (before, after)]
     first, second = (metric.value(each.sum(0), rows) for each in sides)
+    value = float(second - first)
     drawn = [
         metric.value(later, rows) - metric.value(earlier, rows)
         for earlier, later in _drawn(sides, draws, seed)
     ]
-    low, high = _interval(np.concatenate(drawn))
-    return Difference(float(second - first), low, high, rows)
+    low, high = _interval(drawn, value, rows)
+    return Difference(value, low, high, rows)
 
 
 def _drawn(sides: Sequence[Array], draws: int, seed: int) -> Iterator[list[Array]]:
     """Yield the sums [N, S] of some draws at a time, the same rows of each side."""
     generator = np.random.default_rng(seed)
     rows = len(sides[0])
-    chances = np.full(rows, 1 / rows)
-    for first in range(0, draws, _DRAWN_AT_ONCE):
-        count = min(_DRAWN_AT_ONCE, draws - first)
-        times = generator.multinomial(rows, chances, size=count).astype(np.float64)
-        yield [times @ each for each in sides]
+    at_once = max(1, _PLACES_AT_ONCE // rows)
+    for first in range(0, draws, at_once):
+        count = min(at_once, draws - first)
+        places = generator.integers(rows, size=(count, rows)) + rows * np.arange(count)[:, None]
+        times = np.bincount(places.ravel(), minlength=count * rows).reshape(count, rows)
+        yield [times.astype(np.float64) @ each for each in sides]
 
 
-def _interval(values: Array) -> tuple[float, float]:
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
+def _interval(
+    drawn: Sequence[Array], value: float, rows: int
+) -> tuple[float, float] | tuple[None, None]:
+    """The percentiles, stretched to the value where drawing is biased and leaves it outside."""
+    if rows == 1:  # every draw is that row, which says nothing of others
+        return None, None
+    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975])
+    return min(float(low), value), max(float(high), value)
 
 
 def share_of(hits: Sequence[bool]) -> Score:

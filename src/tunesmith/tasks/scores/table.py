@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
 from tunesmith.core.errors import Fault, MachineError
-from tunesmith.recipe.evaluation import OWN_METRICS, TEXT_METRICS, own_metrics
+from tunesmith.recipe.evaluation import TEXT_METRICS, own_metrics
 from tunesmith.recipe.task import Task
 from tunesmith.tasks.said import Said
 from tunesmith.tasks.scores.answers import ANSWERS
@@ -46,14 +46,14 @@ def family_of(task: Task) -> str:
 
 def require_libraries(task: Task, names: Sequence[str]) -> None:
     """Raise a MachineError where a score's library is not installed."""
-    wanted = [*own_metrics(task), *names]
+    own = own_metrics(task)
     faults = [
         Fault(
             found=f"{MODULES[name]}, which computes {name}, is not installed",
-            where="recipe: task" if name in OWN_METRICS else "recipe: evaluation.metrics",
+            where=f"recipe: task: {task.type}" if name in own else "recipe: evaluation.metrics",
             fix="install it with: pip install 'tunesmith[eval]'",
         )
-        for name in wanted
+        for name in (*own, *names)
         if name in MODULES and find_spec(MODULES[name]) is None
     ]
     if faults:

@@ -11,7 +11,12 @@ from typing import Any, cast
 from tunesmith.tasks.scores.score import Array, Metric, Score, column, mean, score, share_of
 
 NOT_JSON = object()
-_NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?")
+# A sign belongs to a number where no word or number ends before it, and a comma where it parts
+# thousands: 10-5 ends in 5, and 12,34 in 34.
+_NUMBER = re.compile(
+    r"(?:(?<![\w.)])([-\u2212]))?[$\u20ac\u00a3]?(?<![\d.])"
+    r"(\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+)
 
 
 def _exact(answers: Sequence[str], references: Sequence[str]) -> Array:
@@ -48,9 +53,20 @@ def _same_number(answers: Sequence[str], references: Sequence[str]) -> Array:
 
 
 def last_number(text: str) -> Decimal | None:
-    """The last number of a text, such as 1,000 or -2.50; None where it has none."""
+    """The last number of a text, such as 1,000 or -$2.50; None where it has none."""
     found = _NUMBER.findall(text)
-    return Decimal(found[-1].replace(",", "")) if found else None
+    if not found:
+        return None
+    sign, digits = found[-1]
+    number = Decimal(digits.replace(",", ""))
+    return -number if sign else number
+
+
+def _with_numbers(answers: Sequence[str], references: Sequence[str]) -> Mapping[str, float]:
+    """Which rows can be right at all: without a number on both sides none is."""
+    said, so = ([last_number(text) is not None for text in side] for side in (answers, references))
+    found = {"answers with a number": share_of(said).value}
+    return found if all(so) else {**found, "references with a number": share_of(so).value}
 
 
 def exact_match(answers: Sequence[str], references: Sequence[str]) -> Score:
@@ -110,5 +126,7 @@ TEXTS = {
     "exact-match": Metric("exact-match", _exact, mean, is_share=True),
     "json-match": Metric("json-match", _json, mean, is_share=True, details=_json_details),
     "valid-json": Metric("valid-json", _valid_json, mean, is_share=True),
-    "numeric-match": Metric("numeric-match", _same_number, mean, is_share=True),
+    "numeric-match": Metric(
+        "numeric-match", _same_number, mean, is_share=True, details=_with_numbers
+    ),
 }

@@ -12,6 +12,7 @@ import sacrebleu
 import seqeval.metrics
 import sklearn.metrics
 from rouge_score.rouge_scorer import RougeScorer
+from seqeval.scheme import IOB2
 
 from tunesmith.tasks.scores.answers import ANSWERS
 from tunesmith.tasks.scores.classes import SEVERAL, SINGLE, confusion
@@ -72,6 +73,37 @@ def test_several_classes_are_scored_as_scikit_learn_does() -> None:
         assert score(SEVERAL[name], *as_sets).value == pytest.approx(value), name
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_answers_that_are_no_label_are_scored_as_scikit_learn_does_without_that_class(
+    seed: int,
+) -> None:
+    named, references = labels(seed)
+    named[::5] = ["none of these"] * len(named[::5])
+    answers = [None if one == "none of these" else one for one in named]
+    known = list("abcde")
+    macro, micro = (
+        sklearn.metrics.f1_score(references, named, labels=known, average=average)
+        for average in ("macro", "micro")
+    )
+    assert score(SINGLE["macro-f1"], answers, references).value == pytest.approx(macro)
+    assert score(SINGLE["micro-f1"], answers, references).value == pytest.approx(micro)
+    coefficient = sklearn.metrics.matthews_corrcoef(references, named)
+    assert score(SINGLE["mcc"], answers, references).value == pytest.approx(coefficient)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_one_class_and_no_right_answer_have_a_score(name: str) -> None:
+    assert score(SINGLE[name], [None, None, None], ["a", "a", "a"]).value == 0.0
+    assert score(SINGLE[name], ["a", "a"], ["a", "a"]).value == (0.0 if name == "mcc" else 1.0)
+
+
+def test_texts_to_which_no_class_applies_are_right_without_one_and_have_no_f1() -> None:
+    empty = [frozenset[str](), frozenset[str]()]
+    assert score(SEVERAL["accuracy"], empty, empty).value == 1.0
+    assert score(SEVERAL["macro-f1"], empty, empty).value == 0.0
+    assert score(SEVERAL["micro-f1"], empty, empty).value == 0.0
+
+
 def test_an_answer_that_is_no_label_is_wrong_and_no_class() -> None:
     answers, references = ["a", None, "b"], ["a", "a", "b"]
     assert score(SINGLE["accuracy"], answers, references).value == pytest.approx(2 / 3)
@@ -96,7 +128,23 @@ def test_entities_are_scored_as_seqeval_does(seed: int) -> None:
     assert found.value == pytest.approx(expected)
     assert found.details["precision"] == pytest.approx(precision)
     assert found.details["recall"] == pytest.approx(recall)
-    assert "f1 PER" in found.details
+    strict = seqeval.metrics.f1_score(references, answers, mode="strict", scheme=IOB2)
+    assert found.details["strict f1"] == pytest.approx(strict)
+    assert strict != expected
+    report = seqeval.metrics.classification_report(references, answers, output_dict=True)
+    for kind in ("PER", "LOC"):
+        assert found.details[f"f1 {kind}"] == pytest.approx(report[kind]["f1-score"])
+
+
+def test_an_inner_tag_alone_is_an_entity_but_not_strictly() -> None:
+    found = score(ENTITIES["entity-f1"], [["I-LOC", "I-LOC"]], [["B-LOC", "I-LOC"]])
+    assert (found.value, found.details["strict f1"]) == (1.0, 0.0)
+
+
+def test_an_entity_is_right_as_a_whole_only_and_ends_with_its_row() -> None:
+    assert score(ENTITIES["entity-f1"], [["B-LOC", "O"]], [["B-LOC", "I-LOC"]]).value == 0.0
+    rows = [["B-PER"], ["I-PER"]]
+    assert ENTITIES["entity-f1"].statistics(rows, rows).tolist() == [[1, 1, 1], [1, 1, 1]]
 
 
 def test_rows_of_unequal_lengths_are_named_and_never_left_out() -> None:
@@ -123,6 +171,20 @@ def test_summaries_are_scored_as_rouge_score_does() -> None:
     ]
     found = score(SUMMARIES["rouge-l"], answers, SENTENCES)
     assert found.value == pytest.approx(np.mean(expected))
+    assert found.details == {}
+
+
+def test_a_longest_common_run_may_have_gaps_and_keeps_the_order() -> None:
+    # The example of Lin 2004, section 3.1: the same words in another order are worth less.
+    reference = ["police killed the gunman"]
+    assert score(SUMMARIES["rouge-l"], ["police kill the gunman"], reference).value == 0.75
+    assert score(SUMMARIES["rouge-l"], ["the gunman kill police"], reference).value == 0.5
+
+
+def test_references_that_rouge_cannot_read_are_told() -> None:
+    texts = ["\u4f60\u597d", "hello"]
+    found = score(SUMMARIES["rouge-1"], texts, texts)
+    assert (found.value, found.details) == (0.5, {"references without a word": 0.5})
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
-from tunesmith.tasks.scores.score import wilson_interval
-from tunesmith.tasks.scores.texts import exact_match, json_match
+from tunesmith.tasks.scores.score import score, wilson_interval
+from tunesmith.tasks.scores.texts import TEXTS, exact_match, json_match, last_number
 
 
 def test_exact_match_ignores_white_space_around_and_nothing_else() -> None:
-    score = exact_match([" a\n", "A", "a b", "a"], ["a", "a", "a  b", "a"])
-    assert (score.value, score.rows) == (0.5, 4)
+    found = exact_match([" a\n", "A", "a b", "a"], ["a", "a", "a  b", "a"])
+    assert (found.value, found.rows) == (0.5, 4)
 
 
 def test_the_interval_is_wilsons() -> None:
@@ -24,8 +26,8 @@ def test_the_interval_holds_the_value_and_stays_in_range(hits: int, rows: int) -
 
 
 def test_no_rows_are_no_score() -> None:
-    score = exact_match([], [])
-    assert (score.rows, score.low, score.high) == (0, None, None)
+    found = exact_match([], [])
+    assert (found.rows, found.low, found.high) == (0, None, None)
 
 
 def test_answers_and_references_come_in_pairs() -> None:
@@ -60,6 +62,43 @@ def test_json_match_says_how_each_key_did() -> None:
         '{"intent":"returns"}',
         "sorry",
     ]
-    score = json_match(answers, references)
-    assert score.value == 0.25
-    assert score.details == {"valid-json": 0.75, "key intent": 0.5, "key product": 0.25}
+    found = json_match(answers, references)
+    assert found.value == 0.25
+    assert found.details == {"valid-json": 0.75, "key intent": 0.5, "key product": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("5 * 9 = 45\n#### 45", "45"),
+        ("#### 1,234,567", "1234567"),
+        ("It costs $1,234.50.", "1234.5"),
+        ("so x=-5", "-5"),
+        ("-$5", "-5"),
+        ("\u22127 degrees", "-7"),
+        ("10-5", "5"),
+        ("(10)-5", "5"),
+        ("10 - 5", "5"),
+        ("one of 12,34", "34"),
+        ("1,2345", "2345"),
+        ("a half, .5", "0.5"),
+        ("version 3.14.15", "3.14"),
+        ("\\boxed{18}", "18"),
+        ("80%", "80"),
+    ],
+)
+def test_the_last_number_is_read_as_people_write_it(text: str, number: str) -> None:
+    assert last_number(text) == Decimal(number)
+
+
+def test_rows_that_cannot_be_right_for_want_of_a_number_are_told() -> None:
+    answers = ["#### 1,000.00", "about 9", "none", "none"]
+    references = ["#### 1000", "#### 10", "#### 3", "none"]
+    found = score(TEXTS["numeric-match"], answers, references)
+    assert found.value == 0.25
+    assert found.details == {"answers with a number": 0.5, "references with a number": 0.75}
+
+
+def test_valid_json_is_one_value_and_nothing_else() -> None:
+    answers = ['{"a": [1, null]}\n', "3", '{"a": 1} and more', "{'a': 1}", "NaN", ""]
+    assert score(TEXTS["valid-json"], answers, [""] * 6).value == pytest.approx(2 / 6)
