@@ -26,7 +26,7 @@ from typing import IO, Any
 import torch
 
 from tunesmith import __version__
-from tunesmith.core.errors import Fault, ModelError, TunesmithError, UserError
+from tunesmith.core.errors import Fault, TunesmithError, UserError
 from tunesmith.core.file_hash import file_sha256
 from tunesmith.core.log import set_up_logging
 from tunesmith.core.stopping import INTERRUPTED
@@ -39,6 +39,7 @@ from tunesmith.inference.answer_rows import Tell, answer_rows, check_prompts
 from tunesmith.inference.answerer import Answerer, TextAnswerer
 from tunesmith.inference.answers_file import AnswersFile, open_answers, require_writable
 from tunesmith.inference.asking import find_run, input_files, recipe_of, rows_to_ask
+from tunesmith.inference.head_answerer import HeadAnswerer
 from tunesmith.inference.loading import Loaded, load
 from tunesmith.inference.precision import settle_dtype
 from tunesmith.inference.predict_request import OnBadRow, PredictRequest
@@ -134,14 +135,9 @@ def make_answerer(
     temperature: float,
     seed: int,
 ) -> Answerer:
-    """Return what answers the rows of this model's task; raises ModelError where nothing does."""
+    """Return what answers the rows of this model's task."""
     if loaded.headed is not None:
-        fault = Fault(
-            found=f"a model with a head for {loaded.headed.head.kind}, which writes no text",
-            where=loaded.name,
-            fix="ask a run whose recipe has task.head: false",
-        )
-        raise ModelError(fault, code="model_unsupported")
+        return HeadAnswerer(loaded.headed, loaded.tokenizer, batch_tokens=request.batch_tokens)
     engine = TorchEngine(loaded.model, loaded.tokenizer, batch_tokens=request.batch_tokens)
     return TextAnswerer(
         engine,

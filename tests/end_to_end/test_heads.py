@@ -23,6 +23,8 @@ from tunesmith.core.errors import ModelError
 from tunesmith.core.run_dir import RunDir, read_json
 from tunesmith.export.merged import merge
 from tunesmith.inference.loading import load
+from tunesmith.inference.predict_request import PredictRequest
+from tunesmith.predict import predict
 
 
 def make_labelled(file: Path, task: str) -> Path:
@@ -48,6 +50,35 @@ def run_of(folder: Path, model: Path, rows: Path, task: str, name: str) -> RunDi
     return make_run(folder / name, model, rows, task=head, data={"validation": "20%"})
 
 
+ASKED: dict[str, dict[str, Any]] = {
+    "classification": {"text": "x x a 3"},
+    "ner": {"tokens": ["a", "said", "3"]},
+    "qa": {"question": "which?", "context": "the a is 3"},
+}
+
+
+def assert_predicts(run_dir: RunDir, folder: Path, task: str) -> None:
+    """A row without its answer gets one, in the task's own form."""
+    output = folder / "answers.jsonl"
+    request = PredictRequest(
+        what=str(run_dir.path), input=str(folder / "asked.jsonl"), output=str(output)
+    )
+    predict(request, tell=lambda _: None)
+    line = json.loads(output.read_text())
+    assert "reference" not in line
+    match task:
+        case "classification":
+            assert line["answer"] in ("is a", "is b")
+            assert sum(line["scores"].values()) == pytest.approx(1.0, abs=1e-4)
+        case "ner":
+            assert len(line["tags"]) == 3
+            assert all(one["words"] for one in line["answer"])
+        case _:
+            context = ASKED["qa"]["context"]
+            assert context[line["start"] :].startswith(line["answer"])
+            assert 0 < line["score"] <= 1
+
+
 @pytest.mark.parametrize("task", ["classification", "ner", "qa"])
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, task: str) -> None:
     model = make_model_folder(tmp_path / "model")
@@ -70,6 +101,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, task: str) 
     with pytest.raises(ModelError, match="not merged in this version"):
         merge(str(whole.path), tmp_path / "merged")
     assert "talk to it" not in next_commands(whole)
+    (tmp_path / "asked.jsonl").write_text(json.dumps(ASKED[task]) + "\n")
+    assert_predicts(whole, tmp_path, task)
     checkpoints = sorted(whole.checkpoints.glob("step-*"))
     assert load(str(checkpoints[-1])).headed is not None
 

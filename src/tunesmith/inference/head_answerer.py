@@ -1,0 +1,180 @@
+"""Answers rows with a head: the classes of a text, the entities in it, or words of it.
+
+    task             answer                                beside it
+    classification   the label, or a list of several       scores: the likeliest labels, by chance
+    ner              a list of {type, words, start, end}   tags: one for each token, in IOB2
+    qa               the words of the text                 start: where, in characters; score
+
+`start` and `end` of an entity count tokens, the end being the first one behind it. `reference` is
+the row's own answer in the same form, where it has one (of an entity's text: its tags).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+import numpy as np
+
+from tunesmith.data.conversation import Conversation, Labelled, Sample
+from tunesmith.data.example import Example
+from tunesmith.data.forms.labelled import NO_TAG
+from tunesmith.data.labelled_render import NO_LABEL, ReadText, places_of_tokens, read_texts
+from tunesmith.data.render_fault import place_of
+from tunesmith.data.rows import RowFault
+from tunesmith.data.tokenizer import Tokenizer, encoder_of
+from tunesmith.inference.answerer import MOST_ROWS
+from tunesmith.inference.head_answers import HeadAnswer, answers_of, read_batches
+from tunesmith.models.headed import HeadedModel
+
+MOST_SCORES = 5
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A row as the head reads it; `words` are the places of its tokens, None for one unseen."""
+
+    row: Labelled
+    text: ReadText
+    example: Example
+    words: tuple[int | None, ...] = ()
+
+
+class HeadAnswerer:
+    """Lets a model's head say what it says of each row."""
+
+    def __init__(self, headed: HeadedModel, tokenizer: Tokenizer, *, batch_tokens: int) -> None:
+        self._headed = headed
+        self._tokenizer = tokenizer
+        self._batch_tokens = batch_tokens
+        config: Any = headed.model.config
+        self._most: int | None = getattr(config, "max_position_embeddings", None)
+
+    @property
+    def rows_at_once(self) -> int:
+        """As many as may be: nothing is written, so an answer takes one pass."""
+        return MOST_ROWS
+
+    def refuse(self, samples: Sequence[Sample]) -> list[RowFault | None]:
+        """Say of each row why it cannot be read: no text, or one too long."""
+        asked = self._ask(samples)
+        return [self._refuse(*pair) for pair in zip(samples, asked, strict=True)]
+
+    def answer(self, samples: Sequence[Sample], numbers: Sequence[int]) -> list[dict[str, Any]]:
+        """Read all rows in batches of similar length."""
+        del numbers  # nothing is drawn
+        asked = self._ask(samples)
+        found: list[dict[str, Any]] = [{} for _ in asked]
+        examples = [one.example for one in asked]
+        for read in read_batches(self._headed, examples, pad_id=0, max_tokens=self._batch_tokens):
+            answers = answers_of(self._headed.head, read)
+            for row, answer in zip(read.rows, answers, strict=True):
+                found[row] = self._line(asked[row], answer)
+        return found
+
+    def _ask(self, samples: Sequence[Sample]) -> list[_Asked]:
+        rows = [_labelled(sample) for sample in samples]
+        texts = read_texts(rows, encoder_of(self._tokenizer))
+        return [self._asked(*each) for each in zip(samples, rows, texts, strict=True)]
+
+    def _asked(self, sample: Sample, row: Labelled, text: ReadText) -> _Asked:
+        words: tuple[int | None, ...] = ()
+        match row.kind:
+            case "classes":
+                places = [len(text.tokens) - 1] if text.tokens else []
+            case "tags":
+                words = tuple(places_of_tokens(row.texts, text, last=self._headed.is_decoder))
+                places = [place for place in words if place is not None]
+            case "answers":
+                places = [place for place, at in enumerate(text.offsets) if at is not None]
+            case _:
+                assert_never(row.kind)
+        weights = np.zeros(len(text.tokens), dtype=np.float32)
+        weights[places] = 1.0
+        example = Example(
+            row_id=sample.row_id,
+            file=sample.file,
+            line=sample.line,
+            tokens=np.array(text.tokens, dtype=np.int32),
+            weights=weights,
+            places=np.array(places, dtype=np.int32),
+            labels=(NO_LABEL,) * len(places),
+        )
+        return _Asked(row, text, example, words)
+
+    def _refuse(self, sample: Sample, asked: _Asked) -> RowFault | None:
+        num_tokens = len(asked.text.tokens)
+        if not len(asked.example.places):
+            return place_of(sample).saying(
+                found="a text that becomes no token of the model",
+                expected="a text that the model's tokenizer can write",
+                fix="write the text, or leave the row out",
+                reason="a text without tokens",
+            )
+        if self._most is None or num_tokens <= self._most:
+            return None
+        return place_of(sample).saying(
+            found=f"a text of {num_tokens:,} tokens",
+            expected=f"at most {self._most:,}",
+            fix="shorten the row, or leave it out",
+            reason="a text that does not fit",
+        )
+
+    def _line(self, asked: _Asked, answer: HeadAnswer) -> dict[str, Any]:
+        head, row = self._headed.head, asked.row
+        match head.kind:
+            case "classes":
+                said = list(answer.labels) if head.several else answer.labels[0]
+                likeliest = sorted(answer.scores.items(), key=lambda item: -item[1])
+                line: dict[str, Any] = {"answer": said, "scores": dict(likeliest[:MOST_SCORES])}
+                right: object = list(row.labels) if head.several else "".join(row.labels[:1])
+            case "tags":
+                tags = _tags(asked.words, answer.labels)
+                line = {"answer": entities_of(row.texts, tags), "tags": tags}
+                right = list(row.labels)
+            case "span":
+                line = _span(asked, answer)
+                right = list(row.labels)
+            case _:
+                assert_never(head.kind)
+        return {**line, **({"reference": right} if row.labels else {})}
+
+
+def _labelled(sample: Sample) -> Labelled:
+    assert isinstance(sample, Conversation), "only labelled forms serve a head"
+    assert sample.labelled is not None, "only labelled forms serve a head"
+    return sample.labelled
+
+
+def _tags(words: Sequence[int | None], said: Sequence[str]) -> list[str]:
+    remaining = iter(said)
+    return [NO_TAG if place is None else next(remaining) for place in words]
+
+
+def entities_of(tokens: Sequence[str], tags: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the entities of tags in IOB2; an I- that follows nothing of its type begins one."""
+    found: list[dict[str, Any]] = []
+    before = NO_TAG
+    for place, tag in enumerate(tags):
+        kind = tag[2:]
+        if tag == NO_TAG:
+            pass
+        elif tag.startswith("I-") and before[2:] == kind and before != NO_TAG:
+            found[-1]["end"] = place + 1
+        else:
+            found.append({"type": kind, "words": "", "start": place, "end": place + 1})
+        before = tag
+    for entity in found:
+        entity["words"] = " ".join(tokens[entity["start"] : entity["end"]])
+    return found
+
+
+def _span(asked: _Asked, answer: HeadAnswer) -> dict[str, Any]:
+    assert answer.span is not None, "a head for spans gives one"
+    first, last = (asked.text.offsets[place] for place in answer.span)
+    assert first is not None, "only tokens of the context are read"
+    assert last is not None, "only tokens of the context are read"
+    words = asked.row.texts[0][first[0] : last[1]]
+    start = first[0] + len(words) - len(words.lstrip())
+    return {"answer": words.strip(), "start": start, "score": answer.scores["span"]}
