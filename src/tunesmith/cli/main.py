@@ -29,6 +29,10 @@ STOPPING = (
     "Ctrl-C once finishes the step and saves, so that train --resume can go on; "
     "twice stops at once."
 )
+STOPPING_A_TABLE = (
+    "Ctrl-C once finishes the step and saves, and the same command goes on; twice stops at once."
+)
+EPILOGUES = {"quickstart": STOPPING, "train": STOPPING, "matrix": STOPPING_A_TABLE}
 
 # Name, where its function or its commands are, what it does.
 VERBS = (
@@ -40,6 +44,7 @@ VERBS = (
     ("data", "data:app", "Check, show and count the rows of a data file."),
     ("recipe", "recipe:recipe", "Show a recipe in full, with where each value comes from."),
     ("methods", "methods:methods", "List what can be trained, at what cost, and when to take it."),
+    ("matrix", "matrix:matrix", "Measure scenarios by techniques on this machine, as a table."),
     ("runs", "runs:app", "List, show and follow runs."),
     ("doctor", "doctor:doctor", "Say what this machine has and what is missing."),
 )
@@ -93,7 +98,7 @@ def make_app() -> App:
     )
     for place, (name, target, summary) in enumerate(VERBS):
         # our epilogue is for the first page only; an imported App brings its own settings
-        epilogue = STOPPING if name in ("quickstart", "train") else ""
+        epilogue = EPILOGUES.get(name, "")
         settings = {} if target.endswith(":app") else {"help_epilogue": epilogue}
         app.command(f"tunesmith.cli.{target}", name=name, help=summary, sort_key=place, **settings)
     return app

@@ -76,15 +76,21 @@ def prepare(loaded: LoadedRecipe, run_dir: Path | None, name: str, *, as_json: b
 def go_on(run_dir: RunDir, *, as_json: bool) -> int:
     """Go on with a stopped run; one that is finished is shown again."""
     state = run_dir.read_state()
+    if state and state.status == "succeeded":
+        output.note("this run is finished; nothing is left to do")
+        return _show_ending(run_dir, Ending("succeeded", 0), as_json=as_json)
+    make_ready_again(run_dir)
+    return finish(run_dir, as_json=as_json)
+
+
+def make_ready_again(run_dir: RunDir) -> None:
+    """Make a begun run ready to go on; one that is going on already is refused."""
+    state = run_dir.read_state()
     if state and state.status == "running" and is_alive(state):
         found = f"this run is going on already (process {state.pid}, step {state.step})"
         fix = "watch it with: " + suggest("runs follow", run_dir.path)
         raise MachineError(Fault(found=found, where=str(run_dir.path), fix=fix), code="run_active")
-    if state and state.status == "succeeded":
-        output.note("this run is finished; nothing is left to do")
-        return _show_ending(run_dir, Ending("succeeded", 0), as_json=as_json)
     run_dir.control.unlink(missing_ok=True)  # an old request would stop it at once
-    return finish(run_dir, as_json=as_json)
 
 
 def finish(run_dir: RunDir, *, as_json: bool) -> int:

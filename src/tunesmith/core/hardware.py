@@ -64,6 +64,11 @@ def cpu_flags(*, root: Path = ROOT) -> frozenset[str]:
     return frozenset()
 
 
+def busy_share(seconds: float = 1.0) -> float:
+    """How much of the processors' time is taken, by whomever, over the next `seconds`: 0 to 1."""
+    return psutil.cpu_percent(interval=seconds) / 100
+
+
 def has_fast_bf16(*, root: Path = ROOT) -> bool:
     """Whether matrix products in bf16 have instructions of their own here."""
     return bool(cpu_flags(root=root) & {"avx512_bf16", "amx_bf16"})

@@ -1,0 +1,1 @@
+"""The measured table: scenarios by techniques. Pure: recipes and run folders in, a document out."""
