@@ -113,6 +113,7 @@ def matrix(
         folder,
         launch=partial(launch_cell, as_json=json),
         tell=output.note if json else output.say,
+        busy=hardware.busy_share,
     )
     _write_page(outcome.matrix, folder / PAGE)
     _show(outcome.matrix, as_json=json, stale={})

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from tunesmith.cli.launch import INTERRUPTED, Ending, carry_out
 from tunesmith.cli.train import make_ready_again, prepare
-from tunesmith.core import hardware
 from tunesmith.core.errors import Fault, TunesmithError, UserError
 from tunesmith.core.run_dir import RunDir
 from tunesmith.evaluation.matrix.cell import Cell, find_stale, is_measured
@@ -66,7 +65,7 @@ def measure_cells(
     *,
     launch: Launch,
     tell: Tell,
-    busy: Busy = hardware.busy_share,
+    busy: Busy,
 ) -> Outcome:
     """Carry out every cell that has no numbers yet; `matrix` holds a field for each.
 

@@ -64,7 +64,7 @@ def cpu_flags(*, root: Path = ROOT) -> frozenset[str]:
     return frozenset()
 
 
-def busy_share(seconds: float = 1.0) -> float:
+def busy_share(seconds: float = 0.5) -> float:
     """How much of the processors' time is taken, by whomever, over the next `seconds`: 0 to 1."""
     return psutil.cpu_percent(interval=seconds) / 100
 

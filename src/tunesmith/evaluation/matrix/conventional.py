@@ -7,11 +7,11 @@ table is told as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
-from tunesmith.evaluation.matrix.content import Verdict, gain, names_text
+from tunesmith.evaluation.matrix.content import BUSY, Verdict, gain, names_text
 from tunesmith.evaluation.matrix.document import Matrix
 from tunesmith.evaluation.matrix.measured import Measured
 from tunesmith.evaluation.matrix.technique import is_of_library
@@ -24,7 +24,9 @@ TECHNIQUE_OF = {
     "LoRA": "lora", "QLoRA": "qlora", FAMILY: FAMILY, "DeepSpeed": "deepspeed", "ZeRO": "zero-3",
     "DoRA": "dora",
 }  # fmt: skip
-Holds = Literal["below", "above"]
+Holds = Literal["below", "above", "not below"]
+# Nearer to 1 than this, two quantities are as good as equal.
+TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -116,16 +118,42 @@ def compare(matrix: Matrix, comparison: Comparison) -> str:
     ratios = _ratios(matrix, comparison.quantity, one, other)
     if not ratios:
         return f"{what}: {NOT_MEASURED}{_why_not(matrix, one, other)}"
-    is_below = comparison.holds == "below"
-    showing = [name for name, ratio in ratios.items() if (ratio < 1) == is_below and ratio != 1]
     shown = ", ".join(f"{scenario} {ratio:.3g}" for scenario, ratio in ratios.items())
-    if len(showing) == len(ratios):
-        verdict = "shown here"
-    elif not showing:
-        verdict = "not shown here: it was the other way round"
-    else:
-        verdict = f"shown in {len(showing)} of {len(ratios)} scenarios"
-    return f"{what}: {shown}; {verdict}"
+    said = f"{what}: {shown}; {_verdict(list(ratios.values()), comparison.holds)}"
+    if comparison.quantity == "speed" and _was_disturbed(matrix, ratios, (one, other)):
+        said += "; but other work took a part of the processors"
+    return said
+
+
+def _verdict(ratios: Sequence[float], holds: Holds) -> str:
+    showing = sum(_shows(ratio, holds) for ratio in ratios)
+    if showing == len(ratios):
+        return "shown here"
+    if showing:
+        return f"shown in {showing} of {len(ratios)} scenarios"
+    equal = sum(abs(ratio - 1) <= TOLERANCE for ratio in ratios)
+    if equal == len(ratios):
+        return "not shown here: no difference"
+    return f"not shown here: {'no difference, or ' if equal else ''}the other way round"
+
+
+def _shows(ratio: float, holds: Holds) -> bool:
+    match holds:
+        case "below":
+            return ratio < 1 - TOLERANCE
+        case "above":
+            return ratio > 1 + TOLERANCE
+        case "not below":
+            return ratio >= 1 - TOLERANCE
+        case _:
+            assert_never(holds)
+
+
+def _was_disturbed(
+    matrix: Matrix, scenarios: Iterable[str], techniques: Sequence[str | None]
+) -> bool:
+    cells = [matrix.cell(row, name or "") for row in scenarios for name in techniques]
+    return any(cell is not None and (cell.busy or 0) > BUSY for cell in cells)
 
 
 def _evidence(matrix: Matrix, error: TableError) -> list[str]:
@@ -313,6 +341,6 @@ ERRORS = (
         "DoRA: Yes.",
         "It is a form of adapter and spreads nothing over devices; on one device it takes no less "
         "memory than LoRA.",
-        (Comparison("memory", "dora", "lora", "above"),),
+        (Comparison("memory", "dora", "lora", "not below"),),
     ),
 )

@@ -97,14 +97,15 @@ def _measured_cell(cell: CellResult | None, metric: str | None) -> str:
     found = content.gain(cell.measured, metric)
     verdict = found.verdict if found else ""
     if metric is None:
-        shown = f"{content.loss_text(before.loss)} → {content.loss_text(after.loss)}"
+        shown = f"{content.loss_text(before.loss)} &rarr; {content.loss_text(after.loss)}"
         small = verdict
     else:
         value = after.metrics.get(metric)
-        shown = f"{content.score_text(before.metrics.get(metric))} → {content.score_text(value)}"
+        earlier = content.score_text(before.metrics.get(metric))
+        shown = f"{earlier} &rarr; {content.score_text(value)}"
         small = f"{content.interval_text(value, digits=3)}, {verdict}"
     kind = verdict if verdict in ("better", "worse") else "none"
-    return f"<td class={kind}>{escape(shown)}<small>{escape(small)}</small></td>"
+    return f"<td class={kind}>{shown}<small>{escape(small)}</small></td>"
 
 
 def _usual_table() -> str:
@@ -241,7 +242,7 @@ def _all_scores(rows: Sequence[tuple[CellResult, Measured]]) -> str:
     lines = "".join(
         f"<tr><th scope=row>{escape(cell.technique)}</th>"
         + "".join(
-            f"<td class=number>{content.score_text(m.before.metrics.get(name))} → "
+            f"<td class=number>{content.score_text(m.before.metrics.get(name))} &rarr; "
             f"{content.score_text(m.after.metrics.get(name))}</td>"
             for name in names
         )
