@@ -22,8 +22,8 @@ def test_all_recipes_are_found() -> None:
         "banking77-head.yaml",
         "dpo-lora.yaml",
         "gsm8k-lora.yaml",
-        "quickstart.yaml",
         "wnut17-head.yaml",
+        "quickstart.yaml",
     ]
 
 
