@@ -73,7 +73,7 @@ def scores(facts: Facts) -> tuple[Score, ...]:
                 name=metric.name,
                 before=_with_interval(metric.before, metric.before_interval),
                 after=_with_interval(metric.after, metric.after_interval),
-                note=f"{metric.rows:,} rows" if metric.rows else "",
+                note=_note(metric),
             )
         )
         lines.extend(
@@ -82,6 +82,18 @@ def scores(facts: Facts) -> tuple[Score, ...]:
             if name != "tokens"
         )
     return tuple(lines)
+
+
+def _note(metric: Measure) -> str:
+    """How many rows, and how much better: a change whose interval holds 0 may be chance."""
+    rows = f"{metric.rows:,} rows" if metric.rows else ""
+    if metric.change is None:
+        return rows
+    change = f"change {100 * metric.change.value:+.1f} points"
+    if metric.change.interval is not None:
+        low, high = (100 * end for end in metric.change.interval)
+        change += f" [{low:+.1f} to {high:+.1f}]"
+    return f"{rows}; {change}" if rows else change
 
 
 def training(facts: Facts) -> Pairs:

@@ -18,6 +18,14 @@ Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Change:
+    """After minus before on the same rows, with the interval of the paired bootstrap."""
+
+    value: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
 class Measure:
     """One number before and after; an interval only where there is one."""
 
@@ -28,6 +36,7 @@ class Measure:
     before_interval: tuple[float, float] | None = None
     after_interval: tuple[float, float] | None = None
     details: tuple[tuple[str, float | None, float | None], ...] = ()
+    change: Change | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,9 @@ def read_facts(run_dir: RunDir) -> Facts:
         curve=_curve(events, before, after),
         loss=_number("loss", before, after),
         perplexity=_number("perplexity", before, after),
-        metrics=_metrics(_part(before, "metrics"), _part(after, "metrics")),
+        metrics=_metrics(
+            _part(before, "metrics"), _part(after, "metrics"), _part(sides, "differences")
+        ),
         rewards=_rewards(_part(before, "preference"), _part(after, "preference")),
         rows=_rows(before.get("answers") or (), after.get("answers") or ()),
         data=data,
@@ -158,12 +169,15 @@ def _rewards(before: Values, after: Values) -> tuple[Measure, ...]:
     )
 
 
-def _metrics(before: Values, after: Values) -> tuple[Measure, ...]:
+def _metrics(before: Values, after: Values, changes: Values) -> tuple[Measure, ...]:
     names = dict.fromkeys((*after, *before))
-    return tuple(_metric(name, _part(before, name), _part(after, name)) for name in names)
+    return tuple(
+        _metric(name, _part(before, name), _part(after, name), _part(changes, name))
+        for name in names
+    )
 
 
-def _metric(name: str, before: Values, after: Values) -> Measure:
+def _metric(name: str, before: Values, after: Values, change: Values) -> Measure:
     old, new = _part(before, "details"), _part(after, "details")
     return Measure(
         name=name,
@@ -173,6 +187,7 @@ def _metric(name: str, before: Values, after: Values) -> Measure:
         before_interval=_interval(before),
         after_interval=_interval(after),
         details=tuple((key, old.get(key), new.get(key)) for key in dict.fromkeys((*new, *old))),
+        change=Change(float(change["value"]), _interval(change)) if "value" in change else None,
     )
 
 

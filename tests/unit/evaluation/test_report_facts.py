@@ -5,6 +5,7 @@ from pathlib import Path
 from tests.unit.evaluation.fabricated import make_run
 from tunesmith.core.events import EventLog
 from tunesmith.core.run_dir import write_json
+from tunesmith.evaluation.report_content import scores
 from tunesmith.evaluation.report_facts import read_facts
 
 
@@ -45,3 +46,11 @@ def test_dropped_rows_are_counted_by_reason_from_any_form(tmp_path: Path) -> Non
     ):
         write_json(run_dir.result_json, {"rows_dropped": given})
         assert read_facts(run_dir).dropped == (("too long", 2),)
+
+
+def test_a_change_is_told_with_its_paired_interval(tmp_path: Path) -> None:
+    changes = {"json-match": {"value": 0.8875, "low": 0.81, "high": 0.94, "rows": 80}}
+    facts = read_facts(make_run(tmp_path / "run", differences=changes))
+    notes = {line.name: line.note for line in scores(facts)}
+    assert notes["json-match"] == "80 rows; change +88.8 points [+81.0 to +94.0]"
+    assert notes["exact-match"] == "80 rows"
