@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,8 @@ Verdict = Literal["better", "worse", "not told apart"]
 By = Literal["paired difference", "intervals", "loss alone"]
 WITHOUT_NUMBERS: tuple[Status, ...] = ("failed", "stopped", "refused", "waiting")
 LOSS_DIGITS = 3
+# Losses that differ by less than this share come from rounding, not from another model.
+SAME_LOSS = 0.002
 # Above this share of the processors' time, other work makes speeds hard to compare.
 BUSY = 0.1
 
@@ -46,21 +49,21 @@ class Missing:
 def untuned(matrix: Matrix, scenario: str) -> list[Untuned]:
     """Return what the techniques of a scenario start from, each once.
 
-    A base that is kept in fewer bits starts elsewhere, so it has a line of its own.
+    A base that is kept in fewer bits starts elsewhere, so it has a line of its own. A head in fp32
+    beside one in bf16 differs in the last digits of the loss, which is no other start.
     """
     metric = matrix.main_metric(scenario)
     bases = {technique.name: technique.base for technique in matrix.techniques}
-    seen: dict[tuple[str, str], Untuned] = {}
+    starts: list[Untuned] = []
     for cell in matrix.row(scenario):
         if cell.measured is None or not _has_numbers(cell.measured.before):
             continue
         side = cell.measured.before
-        shown = (score_text(side.metrics.get(metric or "")), loss_text(side.loss))
-        if not seen:
-            seen[shown] = Untuned("untuned", side)
-        elif shown not in seen:
-            seen[shown] = Untuned(f"untuned {bases[cell.technique] or cell.technique}", side)
-    return list(seen.values())
+        if any(_is_one_start(side, start.side, metric) for start in starts):
+            continue
+        label = f"untuned {bases[cell.technique] or cell.technique}" if starts else "untuned"
+        starts.append(Untuned(label, side))
+    return starts
 
 
 def gain(measured: Measured, metric: str | None) -> Gain | None:
@@ -178,6 +181,13 @@ def short_count(number: float | None) -> str:
 
 def _has_numbers(side: Side) -> bool:
     return side.loss is not None or bool(side.metrics)
+
+
+def _is_one_start(one: Side, other: Side, metric: str | None) -> bool:
+    scores = [score_text(side.metrics.get(metric or "")) for side in (one, other)]
+    if scores[0] != scores[1] or (one.loss is None) != (other.loss is None):
+        return False
+    return math.isclose(one.loss or 0.0, other.loss or 0.0, rel_tol=SAME_LOSS)
 
 
 def _side_of_zero(low: float, high: float) -> Verdict:

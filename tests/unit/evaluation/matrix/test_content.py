@@ -25,6 +25,19 @@ def test_a_base_that_is_rounded_starts_elsewhere_and_has_a_line_of_its_own() -> 
 
 
 @pytest.mark.parametrize(
+    ("loss", "labels"), [(4.003, []), (4.1, ["untuned dora"]), (None, ["untuned dora"])]
+)
+def test_the_last_digits_of_a_loss_are_no_other_start(
+    loss: float | None, labels: list[str]
+) -> None:
+    old = make_matrix().measured("banking", "dora")
+    assert old is not None
+    before = replace(old.before, loss=loss)
+    starts = untuned(with_numbers(make_matrix(), "banking", "dora", before=before), "banking")
+    assert [start.label for start in starts] == ["untuned", "untuned nf4", *labels]
+
+
+@pytest.mark.parametrize(
     ("before", "after", "verdict"),
     [(0.1, 0.2, "better"), (0.2, 0.1, "worse"), (0.1, 0.13, "not told apart")],
 )
