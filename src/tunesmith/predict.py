@@ -13,32 +13,35 @@ or 3; on stderr {"progress": "..."} and {"predicted": {...}}. SIGINT ends it wit
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import torch
-
-from tunesmith import __version__
 from tunesmith.core.errors import Fault, TunesmithError, UserError
-from tunesmith.core.file_hash import file_sha256
 from tunesmith.core.log import set_up_logging
 from tunesmith.core.stopping import INTERRUPTED
 from tunesmith.data.asked import AskedRows
-from tunesmith.data.rows import DataFile
+from tunesmith.data.fields import TaskName
 from tunesmith.data.tally import Tally
-from tunesmith.data.tokenizer import Tokenizer
 from tunesmith.data.validate import raise_tally
+from tunesmith.evaluation.label_answerer import LabelAnswerer
+from tunesmith.evaluation.label_choice import chooses_label
 from tunesmith.inference.answer_rows import Tell, answer_rows, check_prompts
 from tunesmith.inference.answerer import Answerer, TextAnswerer
 from tunesmith.inference.answers_file import AnswersFile, open_answers, require_writable
-from tunesmith.inference.asking import find_run, input_files, recipe_of, rows_to_ask
+from tunesmith.inference.answers_header import what_answers_depend_on
+from tunesmith.inference.asking import (
+    class_names,
+    find_run,
+    input_files,
+    recipe_of,
+    rows_to_ask,
+)
 from tunesmith.inference.head_answerer import HeadAnswerer
 from tunesmith.inference.loading import Loaded, load
 from tunesmith.inference.precision import settle_dtype
@@ -46,6 +49,9 @@ from tunesmith.inference.predict_request import OnBadRow, PredictRequest
 from tunesmith.inference.protocol import DEFAULT_MAX_NEW_TOKENS
 from tunesmith.inference.torch_engine import TorchEngine
 from tunesmith.methods.attach import Weighted
+from tunesmith.models.facts import read_facts
+from tunesmith.models.prepare import prepare_model
+from tunesmith.training.loss import language_model
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,15 +111,21 @@ def predict(request: PredictRequest, *, tell: Tell) -> Predicted:
     tally = _check(rows, request.on_bad_row)
     loaded = _load(request, tell)
     if find_run(request.what) is None:  # now it is known what the model can do
-        rows = rows_to_ask(request, files, loaded.task)
+        rows = rows_to_ask(request, files, _task_of(loaded))
         tally = _check(rows, request.on_bad_row)
     _tell_tally(tally, tell)
     dtype = settle_dtype(loaded.model, request.dtype, tell=lambda text: tell({"progress": text}))
     settings = _settings(request)
-    answerer = make_answerer(loaded, rows, request, **settings)
+    labels = class_names(find_run(request.what))
+    answerer = make_answerer(loaded, rows, request, settings)
+    if not isinstance(answerer, TextAnswerer) and (request.max_new_tokens or request.temperature):
+        tell({"progress": "nothing is written: --max-new-tokens, --temperature have no effect"})
     refused = check_prompts(rows, answerer, request.on_bad_row)
     with _open(
-        request, lambda: _header(loaded, rows, files, {"dtype": dtype, **settings})
+        request,
+        lambda: what_answers_depend_on(
+            loaded, rows, files, {"dtype": dtype, "labels": labels, **settings}
+        ),
     ) as answers:
         _require_no_more(answers, tally.rows_read)
         answered = answer_rows(rows, answerer, answers, total=tally.rows_read, tell=tell)
@@ -127,28 +139,46 @@ def predict(request: PredictRequest, *, tell: Tell) -> Predicted:
 
 
 def make_answerer(
-    loaded: Loaded,
-    rows: AskedRows,
-    request: PredictRequest,
-    *,
-    max_new_tokens: int,
-    temperature: float,
-    seed: int,
+    loaded: Loaded, rows: AskedRows, request: PredictRequest, settings: Mapping[str, Any]
 ) -> Answerer:
     """Return what answers the rows of this model's task."""
+    tokenizer, batch_tokens = loaded.tokenizer, request.batch_tokens
     if loaded.headed is not None:
-        return HeadAnswerer(loaded.headed, loaded.tokenizer, batch_tokens=request.batch_tokens)
-    engine = TorchEngine(loaded.model, loaded.tokenizer, batch_tokens=request.batch_tokens)
+        return HeadAnswerer(loaded.headed, tokenizer, batch_tokens=batch_tokens)
+    engine = TorchEngine(loaded.model, tokenizer, batch_tokens=batch_tokens)
+    run_dir = find_run(request.what)
+    recipe, labels = recipe_of(run_dir), class_names(run_dir)
+    if recipe is not None and chooses_label(recipe.task, labels):
+        folder = prepare_model(recipe.model.source, recipe.model.revision).folder
+        most = engine.max_prompt_tokens or sys.maxsize
+        return LabelAnswerer(
+            model=language_model(loaded.model, read_facts(folder)),
+            tokenizer=tokenizer,
+            part=rows.part.model_copy(update={"max_length": most}),
+            labels=labels,
+            batch_tokens=batch_tokens,
+        )
     return TextAnswerer(
         engine,
-        loaded.tokenizer,
+        tokenizer,
         rows.part,
         max_prompt_tokens=engine.max_prompt_tokens,
-        max_new_tokens=max_new_tokens,
-        batch_tokens=request.batch_tokens,
-        temperature=temperature,
-        seed=seed,
+        batch_tokens=batch_tokens,
+        **settings,
     )
+
+
+def _task_of(loaded: Loaded) -> TaskName:
+    """What rows are for where no run says it."""
+    if loaded.headed is None:
+        return loaded.task
+    match loaded.headed.head.kind:
+        case "classes":
+            return "classification-head"
+        case "tags":
+            return "ner-head-causal" if loaded.headed.is_decoder else "ner-head"
+        case "span":
+            return "qa-head"
 
 
 def _check(rows: AskedRows, on_bad_row: OnBadRow) -> Tally:
@@ -201,49 +231,6 @@ def _open(
         return open_answers(_output(request), header(), request.existing)
     file = io.FileIO(request.output_descriptor, "w")
     return nullcontext(AnswersFile(Path(request.output), file))
-
-
-def _header(
-    loaded: Loaded, rows: AskedRows, files: Sequence[DataFile], settings: dict[str, Any]
-) -> dict[str, Any]:
-    """Everything that an answer depends on; hashes of what is large."""
-    judgement, part = rows.judgement, rows.part
-    return {
-        "tunesmith": __version__,
-        "input_sha256": _files_sha256(files),
-        "model_sha256": weights_sha256(loaded.model),
-        "tokenizer_sha256": _tokenizer_sha256(loaded.tokenizer),
-        "task": judgement.task,
-        "form": judgement.form,
-        "columns": dict(judgement.columns),
-        "renamed": dict(rows.renamed),
-        "system": part.system,
-        "system_role": part.system_role,
-        "turn_order": part.turn_order,
-        **settings,
-    }
-
-
-def weights_sha256(model: torch.nn.Module) -> str:
-    """The hash of all that a model computes with, its adapters too."""
-    digest = hashlib.sha256()
-    state: dict[str, Any] = model.state_dict()
-    for name, tensor in sorted(state.items()):
-        if not isinstance(tensor, torch.Tensor):
-            continue
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _tokenizer_sha256(tokenizer: Tokenizer) -> str:
-    text = tokenizer.backend_tokenizer.to_str() + str(tokenizer.chat_template)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _files_sha256(files: Sequence[DataFile]) -> str:
-    hashes = [file_sha256(path) for file in files for path in (file.path, *file.beside)]
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def _say(stream: IO[str], value: dict[str, Any]) -> None:

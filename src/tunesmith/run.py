@@ -176,7 +176,8 @@ def execute(run: Run, stop: StopRequests) -> None:
     source = TokenizerSource(str(prepared.folder), tuple(recipe.model.token_overrides.items()))
     tokenizer = source.tokenizer
     data = lay_out(recipe.data, rows_are_for, source, tell=tell)
-    write_json(run_dir.reading_json, reading_record(data.train_side.file.judgement))
+    labels = class_names(recipe.task, data)
+    write_json(run_dir.reading_json, reading_record(data.train_side.file.judgement, labels))
     tell_data(run_dir, events, data)
     examine_data(run_dir, events, data, source, recipe.model.source)
     head = keep_head(recipe.task, data, run_dir)
@@ -233,7 +234,7 @@ def execute(run: Run, stop: StopRequests) -> None:
         model=model,
         scored=scored,
         headed=assembled.headed,
-        labels=class_names(recipe.task, data),
+        labels=labels,
         pad_id=pad_id(tokenizer),
     )
     if recipe.evaluation.before and not evaluation.has("before"):

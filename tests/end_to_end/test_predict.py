@@ -15,8 +15,25 @@ import pytest
 
 from tests.fakes.tiny_run import TIMEOUT_S, make_model_folder, make_rows, make_run, start_run
 from tunesmith.core.run_dir import RunDir, read_json
+from tunesmith.inference.predict_request import PredictRequest
+from tunesmith.predict import predict
 
 NUM_ROWS = 160
+
+
+def make_labelled(file: Path, task: str) -> list[dict[str, Any]]:
+    """Write rows of a task, and return them."""
+    rows: list[dict[str, Any]] = []
+    for number in range(60):
+        name = "ab"[number % 2]
+        tags = ["B-N", "O", "I-N"] if number % 2 else ["O", "O", "B-N"]
+        rows.append(
+            {"tokens": [name, "said", str(number)], "tags": tags}
+            if task == "ner"
+            else {"text": f"{'x ' * (number % 5)}{name} {number}", "label": f"is {name}"}
+        )
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return rows
 
 
 @pytest.fixture(name="run_dir", scope="module")
@@ -141,3 +158,34 @@ def test_sigterm_ends_the_process_behind_the_command(
     assert whole.read_bytes().startswith(there)
     time.sleep(0.2)
     assert output.read_bytes() == there, "nobody goes on writing"
+
+
+@pytest.mark.parametrize(
+    ("task", "has_head"), [("classification", True), ("ner", True), ("classification", False)]
+)
+def test_answers_of_a_task_are_those_of_the_runs_own_evaluation(
+    tmp_path: Path, task: str, has_head: bool
+) -> None:
+    model = make_model_folder(tmp_path / "model")
+    rows = tmp_path / "rows.jsonl"
+    labelled = make_labelled(rows, task)
+    run_dir = make_run(
+        tmp_path / "run", model, rows, task={"type": task, "head": has_head},
+        model={"source": str(model), "dtype": "fp32"},
+        training={"max_steps": 8, "learning_rate": 5e-3},
+    )  # fmt: skip
+    assert start_run(run_dir).wait(TIMEOUT_S) == 0, run_dir.log.read_text()
+    asked = tmp_path / "asked" / "rows.jsonl"
+    asked.parent.mkdir()
+    kept = "tokens" if task == "ner" else "text"
+    asked.write_text("".join(json.dumps({kept: row[kept]}) + "\n" for row in labelled))
+    output = tmp_path / "answers.jsonl"
+    request = PredictRequest(what=str(run_dir.path), input=str(asked), output=str(output))
+    assert predict(request, tell=lambda _: None).refused == 0
+    lines = {line["row_id"]: line for line in lines_of(output)}
+    assert len(lines) == len(labelled)
+    evaluated = lines_of(run_dir.path / "predictions" / "after.jsonl")
+    assert len(evaluated) > 5
+    for one in evaluated:
+        line = lines[one["row_id"]]
+        assert one["said"] == (line["tags"] if task == "ner" else [line["answer"]])

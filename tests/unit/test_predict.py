@@ -15,9 +15,10 @@ from tunesmith import predict as predict_module
 from tunesmith.core.errors import DataError, UserError
 from tunesmith.data.tokenizer import load_tokenizer
 from tunesmith.inference import precision
+from tunesmith.inference.answers_header import weights_sha256
 from tunesmith.inference.predict_request import PredictRequest
 from tunesmith.models import load as load_module
-from tunesmith.predict import Predicted, predict, weights_sha256
+from tunesmith.predict import Predicted, predict
 
 
 @pytest.fixture(name="model", scope="module")

@@ -8,7 +8,7 @@ A sample that is only asked ends in an empty reply or completion.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -87,13 +87,14 @@ def asked_rows(
     return AskedRows(files, part, judgement, renamed)
 
 
-def reading_record(judgement: Judgement) -> dict[str, Any]:
-    """Return what `reading.json` holds."""
+def reading_record(judgement: Judgement, labels: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what `reading.json` holds; `labels` are the classes that an answer may be."""
     return {
         "task": judgement.task,
         "form": judgement.form,
         "columns": dict(judgement.columns),
         "several_labels": judgement.several_labels,
+        "labels": list(labels),
     }
 
 

@@ -13,6 +13,8 @@ from tunesmith.data.tokenizer import Tokenizer
 from tunesmith.inference.engine import Engine
 from tunesmith.recipe.data import DataPart
 from tunesmith.tasks.ask import ask
+from tunesmith.tasks.question import Question
+from tunesmith.tasks.said import entities_of, tags_of
 
 MOST_ROWS = 512
 BATCHES_AT_ONCE = 4
@@ -43,6 +45,7 @@ class TextAnswerer:
 
     answer          the text
     finish_reason   "stop", or "length" where it was cut
+    entities        where entities are asked for: those of the answer that the text holds
     reference       the row's own answer, where it has one
     """
 
@@ -89,7 +92,7 @@ class TextAnswerer:
         )
         return [
             {
-                "answer": self._engine.decode(one.tokens),
+                **_said(question, self._engine.decode(one.tokens)),
                 "finish_reason": one.finish_reason,
                 **({"reference": question.reference} if question.reference else {}),
             }
@@ -113,3 +116,11 @@ class TextAnswerer:
             fix="shorten the row, or leave it out",
             reason="a prompt that does not fit",
         )
+
+
+def _said(question: Question, text: str) -> dict[str, Any]:
+    labelled = question.labelled
+    if labelled is None or labelled.kind != "tags":
+        return {"answer": text}
+    tags, _ = tags_of(text, labelled.texts)
+    return {"answer": text, "entities": entities_of(labelled.texts, tags)}

@@ -55,6 +55,13 @@ def rows_to_ask(
     return asked_rows(files, part, task, trained, source=source)
 
 
+def class_names(run_dir: RunDir | None) -> tuple[str, ...]:
+    """Return the classes that a run's written answers may be; none for other tasks."""
+    if run_dir is None or not run_dir.reading_json.is_file():
+        return ()
+    return tuple(read_json(run_dir.reading_json).get("labels", ()))
+
+
 def _trained(run_dir: RunDir) -> Judgement | None:
     file = run_dir.reading_json
     return trained_reading(read_json(file), file=str(file)) if file.is_file() else None

@@ -27,6 +27,7 @@ from tunesmith.data.tokenizer import Tokenizer, encoder_of
 from tunesmith.inference.answerer import MOST_ROWS
 from tunesmith.inference.head_answers import HeadAnswer, answers_of, read_batches
 from tunesmith.models.headed import HeadedModel
+from tunesmith.tasks.said import entities_of
 
 MOST_SCORES = 5
 
@@ -148,26 +149,9 @@ def _labelled(sample: Sample) -> Labelled:
 
 
 def _tags(words: Sequence[int | None], said: Sequence[str]) -> list[str]:
-    remaining = iter(said)
-    return [NO_TAG if place is None else next(remaining) for place in words]
-
-
-def entities_of(tokens: Sequence[str], tags: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the entities of tags in IOB2; an I- that follows nothing of its type begins one."""
-    found: list[dict[str, Any]] = []
-    before = NO_TAG
-    for place, tag in enumerate(tags):
-        kind = tag[2:]
-        if tag == NO_TAG:
-            pass
-        elif tag.startswith("I-") and before[2:] == kind and before != NO_TAG:
-            found[-1]["end"] = place + 1
-        else:
-            found.append({"type": kind, "words": "", "start": place, "end": place + 1})
-        before = tag
-    for entity in found:
-        entity["words"] = " ".join(tokens[entity["start"] : entity["end"]])
-    return found
+    read = sorted({place for place in words if place is not None})  # two words may share a piece
+    tag_at = dict(zip(read, said, strict=True))
+    return [NO_TAG if place is None else tag_at[place] for place in words]
 
 
 def _span(asked: _Asked, answer: HeadAnswer) -> dict[str, Any]:

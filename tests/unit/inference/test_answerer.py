@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from tests.fakes.tiny import make_tokenizer
 from tests.fakes.tiny_llama import make_llama
-from tunesmith.data.conversation import Conversation, Message, PromptCompletion
+from tunesmith.data.conversation import Conversation, Labelled, Message, PromptCompletion
 from tunesmith.data.render import chat_prompt
 from tunesmith.data.tokenizer import Tokenizer, load_tokenizer
 from tunesmith.inference.answerer import MOST_ROWS, TextAnswerer
@@ -58,6 +59,19 @@ def test_an_answer_has_a_reference_only_where_the_row_has_one(tokenizer: Tokeniz
         {"answer": "3 tokens", "finish_reason": "stop"},
         {"answer": "3 tokens", "finish_reason": "stop", "reference": "oak"},
     ]
+
+
+def test_entities_that_are_written_are_looked_up_in_the_text(tokenizer: Tokenizer) -> None:
+    class Writer(Recorder):
+        def decode(self, tokens: Sequence[int]) -> str:
+            del tokens
+            return "PER: Ada\nLOC: Paris"
+
+    labelled = Labelled(kind="tags", texts=("So", "Ada", "said"), labels=())
+    row = replace(conversation("So Ada said"), labelled=labelled)
+    (line,) = answerer(Writer(), tokenizer).answer([row], [0])
+    assert line["answer"] == "PER: Ada\nLOC: Paris"
+    assert line["entities"] == [{"type": "PER", "words": "Ada", "start": 1, "end": 2}]
 
 
 def test_settings_and_numbers_reach_the_engine(tokenizer: Tokenizer) -> None:

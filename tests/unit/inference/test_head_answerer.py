@@ -8,9 +8,10 @@ import torch
 from tests.fakes.architectures import save_decoder
 from tunesmith.data.conversation import Conversation, Labelled, Message
 from tunesmith.data.tokenizer import load_tokenizer
-from tunesmith.inference.head_answerer import HeadAnswerer, entities_of
+from tunesmith.inference.head_answerer import HeadAnswerer
 from tunesmith.models.headed import Head, load_headed
 from tunesmith.recipe.model import ModelPart
+from tunesmith.tasks.said import entities_of
 
 HEADS = {
     "classes": Head("classes", ("a", "b", "c")),
