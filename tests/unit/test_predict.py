@@ -80,7 +80,7 @@ def test_answers_do_not_depend_on_batches_nor_on_being_stopped(
     case.predict(temperature=temperature, seed=5, batch_tokens=1, existing="overwrite")
     assert case.answers.read_bytes() == whole
     case.answers.write_bytes(whole[: len(whole) // 2])
-    predicted = case.predict(temperature=temperature, seed=5, existing="resume")
+    predicted = case.predict(temperature=temperature, seed=5, batch_tokens=40, existing="resume")
     assert 0 < predicted.rows_before < 30
     assert case.answers.read_bytes() == whole
 

@@ -17,7 +17,6 @@ from tunesmith.tasks.question import Question
 from tunesmith.tasks.said import entities_of, tags_of
 
 MOST_ROWS = 512
-BATCHES_AT_ONCE = 4
 
 
 class Answerer(Protocol):
@@ -72,9 +71,8 @@ class TextAnswerer:
 
     @property
     def rows_at_once(self) -> int:
-        """Some batches of them, so that rows of similar length can be found for each batch."""
-        rows = BATCHES_AT_ONCE * self._batch_tokens // self._max_new_tokens
-        return max(1, min(MOST_ROWS, rows))
+        """As many as their answers alone would fill a batch: with their prompts, a few batches."""
+        return max(1, min(MOST_ROWS, self._batch_tokens // self._max_new_tokens))
 
     def refuse(self, samples: Sequence[Sample]) -> list[RowFault | None]:
         """Say of each row why it cannot be asked: its template or its length."""

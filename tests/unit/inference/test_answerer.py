@@ -127,7 +127,7 @@ def test_so_many_rows_at_once_as_make_some_batches(tokenizer: Tokenizer) -> None
     def rows_at_once(**options: int) -> int:
         return answerer(Recorder(), tokenizer, **options).rows_at_once
 
-    assert rows_at_once(batch_tokens=8192, max_new_tokens=512) == 64
+    assert rows_at_once(batch_tokens=8192, max_new_tokens=512) == 16
     assert rows_at_once(batch_tokens=8192, max_new_tokens=8) == MOST_ROWS
     assert rows_at_once(batch_tokens=8, max_new_tokens=512) == 1
 
