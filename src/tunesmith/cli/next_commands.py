@@ -27,6 +27,7 @@ def next_commands(run_dir: RunDir) -> dict[str, str]:
     said = ("--system", shlex.quote(system)) if system else ()
     copy = f"cp {shown_path(run_dir.recipe_yaml)} my-recipe.yaml"
     edit = "set data.train and data.validation in it"
+    files = ("--input", "rows.jsonl", "--output", "answers.jsonl")
     talking = {
         "talk to it": suggest("chat", run_dir.path, *said),
         "talk to what it was before": suggest("chat", shlex.quote(recipe.model.source), *said),
@@ -34,6 +35,7 @@ def next_commands(run_dir: RunDir) -> dict[str, str]:
     }
     return {
         **({} if has_head(recipe.task) else talking),  # a head writes nothing
+        "answer a file of rows": suggest("predict", run_dir.path, *files, *said),
         "check your own data": suggest("data check my-data.jsonl"),
         "train on it": f"{copy}; {edit}; {suggest('train my-recipe.yaml')}",
     }

@@ -39,6 +39,13 @@ def test_data_that_is_gone_does_not_matter(tmp_path: Path) -> None:
     assert "--system" not in next_commands(run_dir)["talk to it"]
 
 
+def test_a_file_of_rows_is_answered_with_the_message_that_training_had(tmp_path: Path) -> None:
+    run_dir = run_on(tmp_path, ["Be kind."] * 3)
+    command = next_commands(run_dir)["answer a file of rows"]
+    files = "--input rows.jsonl --output answers.jsonl"
+    assert command == f"tunesmith predict {run_dir.path} {files} --system 'Be kind.'"
+
+
 def test_an_adapter_may_be_merged_and_a_whole_model_need_not(tmp_path: Path) -> None:
     run_dir = run_on(tmp_path, [None])
     words = next_commands(run_dir)["make it one folder"].split()
