@@ -58,7 +58,7 @@ from tunesmith.models.prepare import PreparedModel, prepare_model
 from tunesmith.recipe.adapter_config import CONFIG_FILE
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.recipe.task import Task, has_head, rows_for
+from tunesmith.recipe.task import Task, TaskName, has_head, rows_for
 from tunesmith.tasks.scores.table import require_libraries
 from tunesmith.training.assemble import assemble
 from tunesmith.training.checkpoint import (
@@ -162,15 +162,12 @@ def execute(run: Run, stop: StopRequests) -> None:
         note(events, text)
 
     require_libraries(recipe.task, recipe.evaluation.metrics)
-    rows_are_for = rows_for(recipe.task)
-    check_data(recipe.data, rows_are_for, tell=tell)  # every row, before a model is fetched
+    # every row, before a model is fetched
+    check_data(recipe.data, rows_for(recipe.task), tell=tell)
     prepared = prepare_model(recipe.model.source, recipe.model.revision, on_progress=tell)
     if starting := starting_adapter(recipe.method):
         tell_starting(run, starting, prepared)
-    if not has_head(recipe.task):
-        require_writer(prepared.folder)
-    elif rows_are_for == "ner-head" and is_decoder(model_type(prepared.folder)):
-        rows_are_for = "ner-head-causal"
+    rows_are_for = rows_for_model(recipe.task, prepared.folder)
     facts = read_facts(prepared.folder)
     recipe = within_positions(recipe, run, facts)
     source = TokenizerSource(str(prepared.folder), tuple(recipe.model.token_overrides.items()))
@@ -338,6 +335,20 @@ def within_positions(recipe: Recipe, run: Run, facts: ModelFacts) -> Recipe:
         fix=f"set data.max_length to at most {limit}",
     )
     raise RecipeError(fault)
+
+
+def rows_for_model(task: Task, folder: Path) -> TaskName:
+    """Return what rows are read for by a folder's model.
+
+    Raises:
+        ModelError: it writes no text, and the task has no head.
+    """
+    rows_are_for = rows_for(task)
+    if not has_head(task):
+        require_writer(folder)
+    elif rows_are_for == "ner-head" and is_decoder(model_type(folder)):
+        return "ner-head-causal"
+    return rows_are_for
 
 
 def keep_head(task: Task, data: RunData, run_dir: RunDir) -> Head | None:

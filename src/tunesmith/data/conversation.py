@@ -150,6 +150,13 @@ def label_of(sample: Sample) -> str | None:
     return ", ".join(labelled.labels)
 
 
+def labelled_of(sample: Sample) -> Labelled:
+    """Return what a labelled row was made from; forms that are not labelled never come here."""
+    assert isinstance(sample, Conversation), "only labelled forms serve such a task"
+    assert sample.labelled is not None, "only labelled forms serve such a task"
+    return sample.labelled
+
+
 def role_sequence(messages: Sequence[Message]) -> str:
     """Return the roles in order, as `system,user,assistant`."""
     return ",".join(message.role for message in messages)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 
-from tunesmith.data.conversation import Conversation, Labelled, Sample
+from tunesmith.data.conversation import Labelled, Sample, labelled_of
 from tunesmith.data.example import END, START, Example
 from tunesmith.data.fields import TaskName
 from tunesmith.data.forms.labelled import NO_TAG
@@ -55,11 +55,11 @@ def render_labelled(
     samples: Sequence[Sample], encoder: TextEncoder, task: TaskName
 ) -> Iterator[tuple[Example, ...] | RowFault]:
     """Render rows for a head; each becomes one example or the fault that prevents it."""
-    labelled = [_labelled(sample) for sample in samples]
+    labelled = [labelled_of(sample) for sample in samples]
     read = read_texts(labelled, encoder)
     for sample, row, text in zip(samples, labelled, read, strict=True):
         marks = _marks(sample, row, text, task)
-        yield marks if isinstance(marks, RowFault) else (_to_example(sample, text, marks, encoder),)
+        yield marks if isinstance(marks, RowFault) else (to_example(sample, text, marks, encoder),)
 
 
 def read_texts(rows: Sequence[Labelled], encoder: TextEncoder) -> list[ReadText]:
@@ -73,7 +73,7 @@ def read_texts(rows: Sequence[Labelled], encoder: TextEncoder) -> list[ReadText]
     ]
 
 
-def places_of_tokens(words: Sequence[str], text: ReadText, *, last: bool) -> list[int | None]:
+def _places_of_tokens(words: Sequence[str], text: ReadText, *, last: bool) -> list[int | None]:
     """Return the piece that counts of each token; None for one that shows nothing."""
     places: list[int | None] = [None] * len(words)
     start = 0
@@ -95,12 +95,6 @@ def places_of_tokens(words: Sequence[str], text: ReadText, *, last: bool) -> lis
                 places[own] = place
             own += 1
     return places
-
-
-def _labelled(sample: Sample) -> Labelled:
-    assert isinstance(sample, Conversation), "only labelled forms serve such a task"
-    assert sample.labelled is not None, "only labelled forms serve such a task"
-    return sample.labelled
 
 
 def _text_of(row: Labelled, *, separates: bool) -> Text:
@@ -133,34 +127,65 @@ def _read_text(text: Text, encoding: Any) -> ReadText:
 Marks = list[tuple[int, str]]
 
 
-def _marks(sample: Sample, row: Labelled, text: ReadText, task: TaskName) -> Marks | RowFault:
-    """Return the places that are read, each with its label, in the order of the tokens."""
-    if not text.tokens:
-        return _shows_nothing(sample, "the text")
+def read_places(row: Labelled, text: ReadText, *, last: bool) -> list[int | None]:
+    """Return where a head reads: once, or for each token of the row, or all over the context.
+
+    None for a token that shows nothing. Of a token in several pieces `last` takes the last one.
+    """
     match row.kind:
         case "classes":
-            return [(len(text.tokens) - 1, label) for label in row.labels or (NO_LABEL,)]
+            return [len(text.tokens) - 1] if text.tokens else []
         case "tags":
-            places = places_of_tokens(row.texts, text, last=task == "ner-head-causal")
-            for word, tag, place in zip(row.texts, row.labels, places, strict=True):
-                if place is None and tag != NO_TAG:
-                    return _shows_nothing(sample, f"the token {word!r} of {tag}")
-            found = zip(places, row.labels, strict=True)
-            marks = [(place, tag) for place, tag in found if place is not None]
-            return marks or _shows_nothing(sample, "the text")
+            return _places_of_tokens(row.texts, text, last=last)
         case "answers":
-            span = span_places(row, text)
-            if span is None:
-                return _shows_nothing(sample, f"the answer {row.labels[0]!r}")
-            context = [place for place, offset in enumerate(text.offsets) if offset is not None]
-            named = dict.fromkeys(context, NO_LABEL)
-            both = [(span[0], START), (span[1], END)]
-            return sorted([*((place, name) for place, name in named.items()), *both])
+            return [place for place, offset in enumerate(text.offsets) if offset is not None]
         case _:
             assert_never(row.kind)
 
 
-def span_places(row: Labelled, text: ReadText) -> tuple[int, int] | None:
+def _marks(sample: Sample, row: Labelled, text: ReadText, task: TaskName) -> Marks | RowFault:
+    """Return the places that are read, each with its label, in the order of the tokens."""
+    read = read_places(row, text, last=task == "ner-head-causal")
+    places = [place for place in read if place is not None]
+    if not places:
+        return _shows_nothing(sample, "the text")
+    match row.kind:
+        case "classes":
+            return [(places[0], label) for label in row.labels or (NO_LABEL,)]
+        case "tags":
+            return _tag_marks(sample, row, read)
+        case "answers":
+            span = _span_places(row, text)
+            if span is None:
+                return _shows_nothing(sample, f"the answer {row.labels[0]!r}")
+            both = [(span[0], START), (span[1], END)]
+            return sorted([*((place, NO_LABEL) for place in places), *both])
+        case _:
+            assert_never(row.kind)
+
+
+def _tag_marks(sample: Sample, row: Labelled, places: Sequence[int | None]) -> Marks | RowFault:
+    """Give each piece the tag of its token; two tokens of one piece can only have the same."""
+    tag_at: dict[int, str] = {}
+    for word, tag, place in zip(row.texts, row.labels, places, strict=True):
+        if place is None:
+            if tag != NO_TAG:
+                return _shows_nothing(sample, f"the token {word!r} of {tag}")
+        elif tag_at.setdefault(place, tag) != tag:
+            return _shared_piece(sample, word, tag)
+    return list(tag_at.items())
+
+
+def words_at(row: Labelled, text: ReadText, span: tuple[int, int]) -> tuple[str, int]:
+    """Return the words of the context from one token to another, and where they begin in it."""
+    first, last = (text.offsets[place] for place in span)
+    assert first is not None, "only tokens of the context are read"
+    assert last is not None, "only tokens of the context are read"
+    words = row.texts[0][first[0] : last[1]]
+    return words.strip(), first[0] + len(words) - len(words.lstrip())
+
+
+def _span_places(row: Labelled, text: ReadText) -> tuple[int, int] | None:
     """Return the first and the last token of the answer that is learned; None where it has none."""
     start = row.starts[0]
     end = start + len(row.labels[0])
@@ -181,7 +206,19 @@ def _shows_nothing(sample: Sample, what: str) -> RowFault:
     )
 
 
-def _to_example(sample: Sample, text: ReadText, marks: Marks, encoder: TextEncoder) -> Example:
+def _shared_piece(sample: Sample, word: str, tag: str) -> RowFault:
+    return place_of(sample).saying(
+        found=f"the token {word!r} of {tag} is one piece of the model's with another token",
+        expected="tokens that the model's tokenizer keeps apart, or that have the same tag",
+        fix="remove the row, or join the two tokens",
+        reason="two tokens in one piece",
+    )
+
+
+def to_example(
+    sample: Sample, text: ReadText, marks: Sequence[tuple[int, str]], encoder: TextEncoder
+) -> Example:
+    """Return a row as the head reads it: at these places, each with its label."""
     weights = np.zeros(len(text.tokens), dtype=np.float32)
     places = np.array([place for place, _ in marks], dtype=np.int32)
     weights[places] = 1.0

@@ -16,7 +16,6 @@ from tunesmith.data.conversation import Sample
 from tunesmith.data.render import Example
 from tunesmith.data.tokenizer import Tokenizer
 from tunesmith.data.units import Units
-from tunesmith.evaluation.batches import BATCH_TOKENS
 from tunesmith.evaluation.compare import (
     Answer,
     answer_questions,
@@ -30,6 +29,7 @@ from tunesmith.evaluation.held_out import (
     held_out_preference,
 )
 from tunesmith.evaluation.label_choice import choose_labels, chooses_label
+from tunesmith.inference.batches import BATCH_TOKENS
 from tunesmith.inference.engine import Engine
 from tunesmith.models.evaluating import evaluating
 from tunesmith.recipe.data import DataPart

@@ -14,7 +14,7 @@ import numpy as np
 from tunesmith.core.errors import Fault, RunError
 from tunesmith.data.collate import Batch
 from tunesmith.data.example import Example
-from tunesmith.evaluation.batches import BATCH_TOKENS, compute_batches
+from tunesmith.inference.batches import BATCH_TOKENS, compute_batches
 from tunesmith.models.evaluating import evaluating
 from tunesmith.tasks.scores.choices import Likelihoods
 from tunesmith.training.loss import LanguageModel

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from tunesmith.data.conversation import Conversation, Labelled, Sample
+from tunesmith.data.conversation import Sample, labelled_of
 from tunesmith.data.example import Example
-from tunesmith.data.labelled_render import ReadText, read_texts
+from tunesmith.data.labelled_render import read_texts, words_at
 from tunesmith.data.tokenizer import Tokenizer, encoder_of
 from tunesmith.evaluation.before_after import Measured
 from tunesmith.evaluation.compare import Answer, choose_rows
@@ -38,10 +38,7 @@ def measure_head(
     """
     started = time.monotonic()
     held_out, answers = read_all(headed, examples, pad_id=pad_id)
-    said = [
-        say(headed.head, example, sample, answer, tokenizer)
-        for example, sample, answer in zip(examples, samples, answers, strict=True)
-    ]
+    said = say_all(headed.head, examples, samples, answers, tokenizer)
     shown = choose_rows(len(examples), part).shown
     return Measured(
         held_out=held_out,
@@ -59,54 +56,55 @@ def read_all(
     total, units, tokens = 0.0, 0, 0
     answers: list[HeadAnswer | None] = [None] * len(examples)
     for read in read_batches(headed, examples, pad_id=pad_id):
-        cost, _ = head_cost(headed.head, read.logits_SK, read.batch)
+        cost, _ = head_cost(headed.head, read.value, read.batch)
         total += require_finite(float(cost), read.batch)
         units += count_units(headed.head, read.batch)
         tokens += int((read.batch.weights_BT > 0).sum())
-        for row, answer in zip(read.rows, answers_of(headed.head, read), strict=True):
+        for row, answer in zip(read.batch.indices, answers_of(headed.head, read), strict=True):
             answers[row] = answer
     held_out = HeldOut(total, units, tokens, None, len(examples))
     return held_out, [answer for answer in answers if answer is not None]
 
 
-def say(
-    head: Head, example: Example, sample: Sample, answer: HeadAnswer, tokenizer: Tokenizer
-) -> Said:
-    """Put an answer and what is right into one form."""
-    if head.kind != "span":
-        right = tuple(label for label in example.labels if label)
-        if head.several:
-            return Said(example.row_id, tuple(sorted(answer.labels)), tuple(sorted(right)))
-        return Said(example.row_id, answer.labels, right)
-    labelled = labelled_of(sample)
-    (text,) = read_texts([labelled], encoder_of(tokenizer))
-    return Said(example.row_id, (words_of(labelled, text, answer),), labelled.labels)
+def say_all(
+    head: Head,
+    examples: Sequence[Example],
+    samples: Sequence[Sample],
+    answers: Sequence[HeadAnswer],
+    tokenizer: Tokenizer,
+) -> list[Said]:
+    """Put answers and what is right into one form."""
+    if head.kind == "span":
+        return list(_spans(samples, answers, tokenizer))
+    order = sorted if head.several else list
+    said: list[Said] = []
+    for example, answer in zip(examples, answers, strict=True):
+        right = order(label for label in example.labels if label)
+        said.append(Said(example.row_id, tuple(order(answer.labels)), tuple(right)))
+    return said
 
 
-def words_of(labelled: Labelled, text: ReadText, answer: HeadAnswer) -> str:
-    """Return the words of the context that a span stands for."""
-    assert answer.span is not None, "a head for spans gives one"
-    first, last = (text.offsets[place] for place in answer.span)
-    assert first is not None, "only tokens of the context are read"
-    assert last is not None, "only tokens of the context are read"
-    return labelled.texts[0][first[0] : last[1]].strip()
-
-
-def labelled_of(sample: Sample) -> Labelled:
-    """Return what a labelled row says."""
-    assert isinstance(sample, Conversation), "only labelled rows train a head"
-    assert sample.labelled is not None, "only labelled rows train a head"
-    return sample.labelled
+def _spans(
+    samples: Sequence[Sample], answers: Sequence[HeadAnswer], tokenizer: Tokenizer
+) -> Iterator[Said]:
+    rows = [labelled_of(sample) for sample in samples]
+    texts = read_texts(rows, encoder_of(tokenizer))
+    for sample, row, text, answer in zip(samples, rows, texts, answers, strict=True):
+        assert answer.span is not None, "a head for spans gives one"
+        words, _ = words_at(row, text, answer.span)
+        yield Said(sample.row_id, (words,), row.labels)
 
 
 def _shown(sample: Sample, said: Said, head: Head) -> Answer:
     labelled = labelled_of(sample)
     joint = " " if head.kind == "tags" else "\n"
+    # a question first: its text may be cut where it is shown
+    texts = labelled.texts[::-1] if head.kind == "span" else labelled.texts
     between = " " if head.kind == "tags" else ", "
     right = said.right[:1] if head.kind == "span" else said.right
     return Answer(
         row_id=said.row_id,
-        prompt=joint.join(labelled.texts),
+        prompt=joint.join(texts),
         reference=between.join(right),
         text=between.join(said.said),
         finish_reason="stop",

@@ -13,7 +13,7 @@ from tunesmith.core.errors import Fault, RunError
 from tunesmith.data.collate import Batch, to_batch
 from tunesmith.data.render import Example
 from tunesmith.data.units import Units
-from tunesmith.evaluation.batches import BATCH_TOKENS, compute_batches
+from tunesmith.inference.batches import BATCH_TOKENS, compute_batches
 from tunesmith.inference.grouping import group_by_length
 from tunesmith.training.loss import LanguageModel, SummedLoss
 from tunesmith.training.objective import Objective

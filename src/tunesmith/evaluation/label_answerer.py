@@ -14,19 +14,17 @@ from typing import Any
 import numpy as np
 
 from tunesmith.core.errors import DataError
-from tunesmith.data.conversation import Conversation, Sample
-from tunesmith.data.render_fault import place_of
+from tunesmith.data.conversation import Sample
 from tunesmith.data.rows import RowFault
 from tunesmith.data.tokenizer import Tokenizer, encoder_of
-from tunesmith.evaluation.choices import log_likelihoods
-from tunesmith.inference.answerer import MOST_ROWS
+from tunesmith.evaluation.label_choice import choices_of, label_log_probs, rows_at_once
+from tunesmith.inference.answerer import MOST_ROWS, cannot_be_rendered
 from tunesmith.inference.head_answerer import MOST_SCORES
 from tunesmith.recipe.data import DataPart
 from tunesmith.tasks.ask import ask
-from tunesmith.tasks.candidates import Choice, render_candidates
+from tunesmith.tasks.candidates import render_candidates
 from tunesmith.training.loss import LanguageModel
 
-_MOST_CANDIDATES = 8192  # rendered at once
 _DIGITS = 4  # of a probability
 
 
@@ -43,7 +41,7 @@ class LabelAnswerer:
     @property
     def rows_at_once(self) -> int:
         """As many as have so many candidates between them."""
-        return max(1, min(MOST_ROWS, _MOST_CANDIDATES // len(self.labels)))
+        return min(MOST_ROWS, rows_at_once(self.labels))
 
     def refuse(self, samples: Sequence[Sample]) -> list[RowFault | None]:
         """Say of each row why it cannot be asked: its template or its length."""
@@ -52,16 +50,16 @@ class LabelAnswerer:
     def answer(self, samples: Sequence[Sample], numbers: Sequence[int]) -> list[dict[str, Any]]:
         """Choose for all rows; nothing is drawn."""
         del numbers
-        choices = [Choice(_asked(sample), self.labels) for sample in samples]
-        found = log_likelihoods(
+        found = label_log_probs(
             self.model,
-            list(render_candidates(choices, self.tokenizer, self.part)),
+            samples,
+            self.labels,
+            self.tokenizer,
+            data=self.part,
             pad_id=self.tokenizer.pad_token_id or 0,
             max_tokens=self.batch_tokens,
         )
-        return [
-            self._line(sample, one.log_probs) for sample, one in zip(samples, found, strict=True)
-        ]
+        return [self._line(*each) for each in zip(samples, found, strict=True)]
 
     def _line(self, sample: Sample, log_probs: np.ndarray[Any, Any]) -> dict[str, Any]:
         shares = np.exp(log_probs - log_probs.max())
@@ -77,16 +75,10 @@ class LabelAnswerer:
 
     def _refuse(self, sample: Sample) -> RowFault | None:
         try:
-            list(
-                render_candidates(
-                    [Choice(_asked(sample), (self._longest,))], self.tokenizer, self.part
-                )
-            )
+            choices = choices_of([sample], [self._longest])
+            list(render_candidates(choices, self.tokenizer, self.part))
         except DataError as error:
-            fault = error.faults[0]
-            return place_of(sample).saying(
-                found=fault.found, expected="", fix=fault.fix, reason="cannot be rendered"
-            )
+            return cannot_be_rendered(sample, error)
         return None
 
     @cached_property
@@ -94,8 +86,3 @@ class LabelAnswerer:
         """The label of most tokens: where it fits all do."""
         encoder = encoder_of(self.tokenizer)
         return max(self.labels, key=lambda label: len(encoder.ids(label)))
-
-
-def _asked(sample: Sample) -> Conversation:
-    assert isinstance(sample, Conversation), "a class is asked for in a conversation"
-    return sample

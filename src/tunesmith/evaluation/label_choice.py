@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from tunesmith.data.conversation import Conversation, Sample
 from tunesmith.data.tokenizer import Tokenizer
 from tunesmith.evaluation.choices import log_likelihoods
 from tunesmith.evaluation.compare import Answer
+from tunesmith.inference.batches import BATCH_TOKENS
 from tunesmith.recipe.data import DataPart
 from tunesmith.recipe.task import ClassificationTask, Task
 from tunesmith.tasks.candidates import Choice, render_candidates
@@ -15,6 +19,7 @@ from tunesmith.tasks.question import Question
 from tunesmith.training.loss import LanguageModel
 
 MAX_LABELS = 500  # each is read behind each question
+MOST_CANDIDATES = 8192  # rendered at once
 
 
 def chooses_label(task: Task, labels: Sequence[str]) -> bool:
@@ -39,19 +44,55 @@ def choose_labels(
         RunError: a likelihood is not finite, or memory runs out at one label.
         DataError: a question with a label is longer than `data.max_length`.
     """
-    choices = [Choice(_asked(sample), tuple(labels)) for sample in samples]
-    rendered = list(render_candidates(choices, tokenizer, data))
-    found = log_likelihoods(model, rendered, pad_id=pad_id)
+    found = label_log_probs(model, samples, labels, tokenizer, data=data, pad_id=pad_id)
     return [
         Answer(
             row_id=question.row_id,
             prompt=question.prompt,
             reference=question.reference,
-            text=labels[int(one.log_probs.argmax())],
+            text=labels[int(log_probs.argmax())],
             finish_reason="stop",
         )
-        for question, one in zip(questions, found, strict=True)
+        for question, log_probs in zip(questions, found, strict=True)
     ]
+
+
+def label_log_probs(
+    model: LanguageModel,
+    samples: Sequence[Sample],
+    labels: Sequence[str],
+    tokenizer: Tokenizer,
+    *,
+    data: DataPart,
+    pad_id: int,
+    max_tokens: int = BATCH_TOKENS,
+) -> list[npt.NDArray[np.float64]]:
+    """Return of each row the log-likelihood of each label as its reply.
+
+    So many rows at a time as have a bounded number of candidates.
+
+    Raises:
+        RunError: a likelihood is not finite, or memory runs out at one label.
+        DataError: a question with a label is longer than `data.max_length`.
+    """
+    found: list[npt.NDArray[np.float64]] = []
+    step = rows_at_once(labels)
+    for first in range(0, len(samples), step):
+        choices = choices_of(samples[first : first + step], labels)
+        rendered = list(render_candidates(choices, tokenizer, data))
+        likelihoods = log_likelihoods(model, rendered, pad_id=pad_id, max_tokens=max_tokens)
+        found += [one.log_probs for one in likelihoods]
+    return found
+
+
+def rows_at_once(labels: Sequence[str]) -> int:
+    """How many rows' candidates are held at a time."""
+    return max(1, MOST_CANDIDATES // len(labels))
+
+
+def choices_of(samples: Sequence[Sample], labels: Sequence[str]) -> list[Choice]:
+    """Return each row's question with the labels as its candidates."""
+    return [Choice(_asked(sample), tuple(labels)) for sample in samples]
 
 
 def _asked(sample: Sample) -> Conversation:

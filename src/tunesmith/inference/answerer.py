@@ -39,6 +39,14 @@ class Answerer(Protocol):
         ...
 
 
+def cannot_be_rendered(sample: Sample, error: DataError) -> RowFault:
+    """Return what keeps a row from being put to the model."""
+    fault = error.faults[0]
+    return place_of(sample).saying(
+        found=fault.found, expected="", fix=fault.fix, reason="cannot be rendered"
+    )
+
+
 class TextAnswerer:
     """Writes an answer to each row.
 
@@ -101,10 +109,7 @@ class TextAnswerer:
         try:
             num_tokens = len(ask(sample, self._tokenizer, self._part).tokens)
         except DataError as error:
-            fault = error.faults[0]
-            return place_of(sample).saying(
-                found=fault.found, expected="", fix=fault.fix, reason="cannot be rendered"
-            )
+            return cannot_be_rendered(sample, error)
         most = self._max_prompt_tokens
         if num_tokens and (most is None or num_tokens <= most):
             return None

@@ -15,12 +15,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-import numpy as np
-
-from tunesmith.data.conversation import Conversation, Labelled, Sample
+from tunesmith.data.conversation import Labelled, Sample, labelled_of
 from tunesmith.data.example import Example
 from tunesmith.data.forms.labelled import NO_TAG
-from tunesmith.data.labelled_render import NO_LABEL, ReadText, places_of_tokens, read_texts
+from tunesmith.data.labelled_render import (
+    NO_LABEL,
+    ReadText,
+    read_places,
+    read_texts,
+    to_example,
+    words_at,
+)
 from tunesmith.data.render_fault import place_of
 from tunesmith.data.rows import RowFault
 from tunesmith.data.tokenizer import Tokenizer, encoder_of
@@ -34,12 +39,12 @@ MOST_SCORES = 5
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """A row as the head reads it; `words` are the places of its tokens, None for one unseen."""
+    """A row as the head reads it; `words` are the places that are read, None for a token unseen."""
 
     row: Labelled
     text: ReadText
     example: Example
-    words: tuple[int | None, ...] = ()
+    words: tuple[int | None, ...]
 
 
 class HeadAnswerer:
@@ -70,39 +75,20 @@ class HeadAnswerer:
         examples = [one.example for one in asked]
         for read in read_batches(self._headed, examples, pad_id=0, max_tokens=self._batch_tokens):
             answers = answers_of(self._headed.head, read)
-            for row, answer in zip(read.rows, answers, strict=True):
+            for row, answer in zip(read.batch.indices, answers, strict=True):
                 found[row] = self._line(asked[row], answer)
         return found
 
     def _ask(self, samples: Sequence[Sample]) -> list[_Asked]:
-        rows = [_labelled(sample) for sample in samples]
+        rows = [labelled_of(sample) for sample in samples]
         texts = read_texts(rows, encoder_of(self._tokenizer))
         return [self._asked(*each) for each in zip(samples, rows, texts, strict=True)]
 
     def _asked(self, sample: Sample, row: Labelled, text: ReadText) -> _Asked:
-        words: tuple[int | None, ...] = ()
-        match row.kind:
-            case "classes":
-                places = [len(text.tokens) - 1] if text.tokens else []
-            case "tags":
-                words = tuple(places_of_tokens(row.texts, text, last=self._headed.is_decoder))
-                places = [place for place in words if place is not None]
-            case "answers":
-                places = [place for place, at in enumerate(text.offsets) if at is not None]
-            case _:
-                assert_never(row.kind)
-        weights = np.zeros(len(text.tokens), dtype=np.float32)
-        weights[places] = 1.0
-        example = Example(
-            row_id=sample.row_id,
-            file=sample.file,
-            line=sample.line,
-            tokens=np.array(text.tokens, dtype=np.int32),
-            weights=weights,
-            places=np.array(places, dtype=np.int32),
-            labels=(NO_LABEL,) * len(places),
-        )
-        return _Asked(row, text, example, words)
+        words = read_places(row, text, last=self._headed.is_decoder)
+        marks = [(place, NO_LABEL) for place in sorted({one for one in words if one is not None})]
+        example = to_example(sample, text, marks, encoder_of(self._tokenizer))
+        return _Asked(row, text, example, tuple(words))
 
     def _refuse(self, sample: Sample, asked: _Asked) -> RowFault | None:
         num_tokens = len(asked.text.tokens)
@@ -135,30 +121,16 @@ class HeadAnswerer:
                 line = {"answer": entities_of(row.texts, tags), "tags": tags}
                 right = list(row.labels)
             case "span":
-                line = _span(asked, answer)
+                assert answer.span is not None, "a head for spans gives one"
+                words, start = words_at(row, asked.text, answer.span)
+                line = {"answer": words, "start": start, "score": answer.scores["span"]}
                 right = list(row.labels)
             case _:
                 assert_never(head.kind)
         return {**line, **({"reference": right} if row.labels else {})}
 
 
-def _labelled(sample: Sample) -> Labelled:
-    assert isinstance(sample, Conversation), "only labelled forms serve a head"
-    assert sample.labelled is not None, "only labelled forms serve a head"
-    return sample.labelled
-
-
 def _tags(words: Sequence[int | None], said: Sequence[str]) -> list[str]:
     read = sorted({place for place in words if place is not None})  # two words may share a piece
     tag_at = dict(zip(read, said, strict=True))
     return [NO_TAG if place is None else tag_at[place] for place in words]
-
-
-def _span(asked: _Asked, answer: HeadAnswer) -> dict[str, Any]:
-    assert answer.span is not None, "a head for spans gives one"
-    first, last = (asked.text.offsets[place] for place in answer.span)
-    assert first is not None, "only tokens of the context are read"
-    assert last is not None, "only tokens of the context are read"
-    words = asked.row.texts[0][first[0] : last[1]]
-    start = first[0] + len(words) - len(words.lstrip())
-    return {"answer": words.strip(), "start": start, "score": answer.scores["span"]}

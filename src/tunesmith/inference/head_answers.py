@@ -9,8 +9,9 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from tunesmith.data.collate import Batch, to_batch
+from tunesmith.data.collate import Batch
 from tunesmith.data.example import Example
+from tunesmith.inference.batches import Computed, compute_batches
 from tunesmith.inference.grouping import group_by_length
 from tunesmith.models.evaluating import evaluating
 from tunesmith.models.headed import Head, HeadedModel
@@ -32,36 +33,33 @@ class HeadAnswer:
     span: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class ReadBatch:
-    """A batch, its rows' numbers among all, and what the head says at its places."""
-
-    rows: tuple[int, ...]
-    batch: Batch
-    logits_SK: Tensor
-
-
 def read_batches(
     headed: HeadedModel,
     examples: Sequence[Example],
     *,
     pad_id: int,
     max_tokens: int = BATCH_TOKENS,
-) -> Iterator[ReadBatch]:
-    """Let the head read rows, in batches of similar length; the model is left in its mode."""
-    lengths = [len(example.tokens) for example in examples]
-    for group in group_by_length(lengths, max_tokens=max_tokens):
-        batch = to_batch([examples[index] for index in group], pad_id)
+) -> Iterator[Computed[Tensor]]:
+    """Let the head read rows in batches of similar length; the model is left in its mode.
+
+    Returns the numbers of each batch at the places that are read: [S, K].
+
+    Raises:
+        RunError: one row alone does not fit into memory.
+    """
+    groups = group_by_length([len(one.tokens) for one in examples], max_tokens=max_tokens)
+
+    def read(batch: Batch) -> Tensor:
         with evaluating(headed.model):
-            logits = headed.logits(batch.tokens_BT, batch.lengths_B, batch.weights_BT > 0)
-        yield ReadBatch(tuple(group), batch, logits)
+            return headed.logits(batch.tokens_BT, batch.lengths_B, batch.weights_BT > 0)
+
+    return compute_batches(read, examples, groups, pad_id=pad_id)
 
 
-def answers_of(head: Head, read: ReadBatch) -> list[HeadAnswer]:
+def answers_of(head: Head, read: Computed[Tensor]) -> list[HeadAnswer]:
     """Return what the head says of each row of a batch."""
     asked_BT = read.batch.weights_BT > 0
-    counts = asked_BT.sum(1).tolist()
-    parts = read.logits_SK.split(counts)
+    parts = read.value.split(asked_BT.sum(1).tolist())
     return [_answer(head, part, asked_BT[row]) for row, part in enumerate(parts)]
 
 

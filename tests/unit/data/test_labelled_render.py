@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from tests.fakes.tiny import make_tokenizer
 from tunesmith.data.conversation import Conversation, Labelled, Message
@@ -118,3 +120,32 @@ def test_an_answer_that_is_cut_off_leaves_nothing_to_learn(encoder: TextEncoder)
                    starts=(9,))  # fmt: skip
     (cut,) = fit(render(row, encoder, "qa-head"), 12, "truncate").examples
     assert cut.supervised_tokens == 0
+
+
+@pytest.fixture(scope="module")
+def joining(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
+    """A tokenizer whose piece may reach over a space, as SentencePiece's may."""
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.BPE(
+            vocab={one: number for number, one in enumerate(["a", " ", "b", "a ", "a b"])},
+            merges=[("a", " "), ("a ", "b")],
+        )
+    )
+    folder = tmp_path_factory.mktemp("joining")
+    PreTrainedTokenizerFast(tokenizer_object=backend).save_pretrained(folder)
+    return encoder_of(load_tokenizer(folder))
+
+
+@pytest.mark.parametrize("task", ["ner-head", "ner-head-causal"])
+def test_two_tokens_in_one_piece_are_read_once(joining: TextEncoder, task: TaskName) -> None:
+    row = Labelled(kind="tags", texts=("a", "b"), labels=("O", "O"))
+    example = render(row, joining, task)
+    assert (example.places.tolist(), example.labels) == ([0], ("O",))
+
+
+def test_two_tokens_in_one_piece_cannot_have_two_tags(joining: TextEncoder) -> None:
+    row = Labelled(kind="tags", texts=("a", "b"), labels=("O", "B-X"))
+    (fault,) = render_labelled([sample(row)], joining, "ner-head")
+    assert isinstance(fault, RowFault)
+    assert fault.reason == "two tokens in one piece"
+    assert "'b' of B-X" in fault.found

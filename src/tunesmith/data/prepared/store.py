@@ -212,6 +212,7 @@ class Store:
         about = self.examples[index]
         start, end = int(self._token_start[index]), int(self._token_start[index + 1])
         row = self.rows[int(about["row"])]
+        marks = self._marks_of(index)
         return Example(
             row_id=self._row_id(row),
             file=self.meta["files"][int(row["file"])],
@@ -225,8 +226,8 @@ class Store:
             lost_thinking=bool(about["flags"] & LOST_THINKING),
             is_text=bool(about["flags"] & IS_TEXT),
             closes=bool(about["flags"] & CLOSES),
-            places=self._marks_of(index)["place"].astype(np.int32),
-            labels=tuple(map(self._label, self._marks_of(index)["label"].tolist())),
+            places=marks["place"].astype(np.int32),
+            labels=tuple(map(self._label, marks["label"].tolist())),
         )
 
     def label_codes(self, indices: Array) -> set[int]:

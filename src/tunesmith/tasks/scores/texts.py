@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, cast
 
-from tunesmith.tasks.scores.score import Array, Metric, Score, column, mean, score, share_of
+from tunesmith.tasks.scores.score import Array, Metric, column, mean, share_of
 
 NOT_JSON = object()
 # A sign belongs to a number where no word or number ends before it, and a comma where it parts
@@ -67,16 +67,6 @@ def _with_numbers(answers: Sequence[str], references: Sequence[str]) -> Mapping[
     said, so = ([last_number(text) is not None for text in side] for side in (answers, references))
     found = {"answers with a number": share_of(said).value}
     return found if all(so) else {**found, "references with a number": share_of(so).value}
-
-
-def exact_match(answers: Sequence[str], references: Sequence[str]) -> Score:
-    """The share of answers that are the reference, apart from white space around them."""
-    return score(TEXTS["exact-match"], answers, references)
-
-
-def json_match(answers: Sequence[str], references: Sequence[str]) -> Score:
-    """The share of answers that are the same JSON value as the reference."""
-    return score(TEXTS["json-match"], answers, references)
 
 
 def _parsed(answers: Sequence[str], references: Sequence[str]) -> list[tuple[Any, Any]]:

@@ -4,8 +4,16 @@ from decimal import Decimal
 
 import pytest
 
-from tunesmith.tasks.scores.score import score, wilson_interval
-from tunesmith.tasks.scores.texts import TEXTS, exact_match, json_match, last_number
+from tunesmith.tasks.scores.score import Score, score, wilson_interval
+from tunesmith.tasks.scores.texts import TEXTS, last_number
+
+
+def exact_match(answers: list[str], references: list[str]) -> Score:
+    return score(TEXTS["exact-match"], answers, references)
+
+
+def json_match(answers: list[str], references: list[str]) -> Score:
+    return score(TEXTS["json-match"], answers, references)
 
 
 def test_exact_match_ignores_white_space_around_and_nothing_else() -> None:
