@@ -23,6 +23,7 @@ from tunesmith.data.xray.overlap import RowText
 from tunesmith.data.xray.page import xray_page
 from tunesmith.data.xray.serving import ServingCheck, check_serving
 from tunesmith.data.xray.token_view import shown_row
+from tunesmith.recipe.task import recipe_word
 
 # Of a row that is shown beside another one.
 MAX_TOKENS = 400
@@ -38,7 +39,7 @@ def examine(data: RunData, source: TokenizerSource, *, model: str = "") -> XRay:
         {name: _arrays(side) for name, side in data.sides.items()},
         data.part,
         model=model or encoder.name,
-        task=data.task,
+        task=recipe_word(data.task),
         form=data.format,
         adds_bos=encoder.automatic_bos is not None,
         dropped=_dropped(data),

@@ -21,6 +21,7 @@ from tunesmith.data.formats import (
 from tunesmith.data.forms.form import is_there
 from tunesmith.data.rows import Row, RowFault
 from tunesmith.recipe.data import DataPart
+from tunesmith.recipe.task import recipe_word
 
 ROWS_TO_JUDGE_BY = 1000
 _QUESTIONS = {"question", "query", "prompt", "instruction", "input", "user", "problem"}
@@ -142,13 +143,15 @@ def _find_unsuitable(
         return _unread_word(place, form, given)
     for word in form.needs:
         if not _is_in_some(rows, columns[word]):
-            return _no_column(place, columns[word], names, _key_of(form, word))
+            return _lacks(place, form, word, columns[word], names)
     return None
 
 
-def _key_of(form: Format, word: str) -> str:
-    """Return the key that mends a missing column: of rows that are asked the form is settled."""
-    return f"data.columns.{word}" if form.may_lack else "data.format"
+def _lacks(place: RowFault, form: Format, word: str, name: str, names: list[str]) -> RowFault:
+    """Say that a column of the form is not there: it has another name, or the form is another."""
+    fault = _no_column(place, name, names, f"data.columns.{word}")
+    other = f"or, if the rows are not of form {form.name}, set data.format"
+    return replace(fault, fix=f"{fault.fix}; {other}")
 
 
 def _is_in_some(rows: Sequence[Row], name: str) -> bool:
@@ -166,9 +169,9 @@ def _wrong_task(place: RowFault, form: FormatName, task: TaskName) -> RowFault:
     forms = ", ".join(one.name for one in FORMATS.values() if task in one.tasks)
     return place.saying(
         found=f"rows of form {form}",
-        expected=f"a form for task {task}: {forms}",
+        expected=f"a form for task {recipe_word(task)}: {forms}",
         fix=f"set task: {other}, or write the rows in one of those forms",
-        reason=f'wrong format "{form}" for {task} objective',
+        reason=f'wrong format "{form}" for {recipe_word(task)} objective',
     )
 
 

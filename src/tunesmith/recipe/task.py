@@ -212,6 +212,11 @@ Task = WrittenTask | HeadedTask | PreferenceTask
 TaskPart = Annotated[Task, Field(discriminator="type")]
 
 
+def recipe_word(rows_are_for: TaskName) -> str:
+    """Return the recipe's word for a task, whether a head learns it or not."""
+    return rows_are_for.partition("-head")[0]
+
+
 def rows_for(task: Task) -> TaskName:
     """Return what rows are read for: the task, and whether a head learns it."""
     return cast("TaskName", f"{task.type}-head") if has_head(task) else task.type

@@ -375,3 +375,21 @@ def test_checking_imports_neither_torch_nor_transformers() -> None:
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_fault_names_the_task_as_the_recipe_does(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"text": "a"}\n')
+    (fault,) = check_file(path, DataPart(train=str(path)), "classification-head").faults
+    assert fault.expected == "a form for task classification: classification"
+
+
+def test_a_column_that_is_not_there_is_named_in_the_columns_or_the_form_is_another(
+    tmp_path: Path,
+) -> None:
+    data = check(tmp_path, {"prompt": "a", "completoin": "b"}, format="prompt-completion")
+    (fault,) = data.faults
+    assert fault.fix == (
+        'did you mean "completoin"? Set data.columns.completion; or, if the rows are not of form '
+        "prompt-completion, set data.format"
+    )
