@@ -30,7 +30,7 @@ from tunesmith.data.render_fault import place_of
 from tunesmith.data.rows import RowFault
 from tunesmith.data.tokenizer import TextEncoder
 
-NO_LABEL = ""  # a place that is read, and has no label
+UNLABELLED = ""  # a place that is read, and has no label
 
 
 class Text(NamedTuple):
@@ -151,7 +151,7 @@ def _marks(sample: Sample, row: Labelled, text: ReadText, task: TaskName) -> Mar
         return _shows_nothing(sample, "the text")
     match row.kind:
         case "classes":
-            return [(places[0], label) for label in row.labels or (NO_LABEL,)]
+            return [(places[0], label) for label in row.labels or (UNLABELLED,)]
         case "tags":
             return _tag_marks(sample, row, read)
         case "answers":
@@ -159,7 +159,7 @@ def _marks(sample: Sample, row: Labelled, text: ReadText, task: TaskName) -> Mar
             if span is None:
                 return _shows_nothing(sample, f"the answer {row.labels[0]!r}")
             both = [(span[0], START), (span[1], END)]
-            return sorted([*((place, NO_LABEL) for place in places), *both])
+            return sorted([*((place, UNLABELLED) for place in places), *both])
         case _:
             assert_never(row.kind)
 

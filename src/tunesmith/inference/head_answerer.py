@@ -19,7 +19,7 @@ from tunesmith.data.conversation import Labelled, Sample, labelled_of
 from tunesmith.data.example import Example
 from tunesmith.data.forms.labelled import NO_TAG
 from tunesmith.data.labelled_render import (
-    NO_LABEL,
+    UNLABELLED,
     ReadText,
     read_places,
     read_texts,
@@ -86,7 +86,7 @@ class HeadAnswerer:
 
     def _asked(self, sample: Sample, row: Labelled, text: ReadText) -> _Asked:
         words = read_places(row, text, last=self._headed.is_decoder)
-        marks = [(place, NO_LABEL) for place in sorted({one for one in words if one is not None})]
+        marks = [(place, UNLABELLED) for place in sorted({one for one in words if one is not None})]
         example = to_example(sample, text, marks, encoder_of(self._tokenizer))
         return _Asked(row, text, example, tuple(words))
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.data.forms.labelled import NO_ENTITY, NO_LABEL, NO_TAG
+from tunesmith.data.forms.labelled import NO_ENTITY, NO_LABEL, NO_TAG, entity_spans
 from tunesmith.tasks.question import Question
 
 
@@ -82,21 +82,14 @@ def tags_of(text: str, tokens: Sequence[str]) -> tuple[list[str], int]:
 
 
 def entities_of(tokens: Sequence[str], tags: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the entities of tags in IOB2; an I- that follows nothing of its type begins one."""
-    found: list[dict[str, Any]] = []
-    before = NO_TAG
-    for place, tag in enumerate(tags):
-        kind = tag[2:]
-        if tag == NO_TAG:
-            pass
-        elif tag.startswith("I-") and before[2:] == kind and before != NO_TAG:
-            found[-1]["end"] = place + 1
-        else:
-            found.append({"type": kind, "words": "", "start": place, "end": place + 1})
-        before = tag
-    for entity in found:
-        entity["words"] = " ".join(tokens[entity["start"] : entity["end"]])
-    return found
+    """Return the entities of tags, each with its type, its words and where they are in the tokens.
+
+    An I- that follows nothing of its type begins one, too.
+    """
+    return [
+        {"type": kind, "words": " ".join(tokens[start:end]), "start": start, "end": end}
+        for kind, start, end in entity_spans(tags)
+    ]
 
 
 def _find(

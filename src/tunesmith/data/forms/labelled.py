@@ -125,13 +125,21 @@ def _read_tag(reader: FieldReader, field: str, tag: object) -> str:
 
 def find_entities(tokens: Sequence[str], tags: Sequence[str]) -> list[tuple[str, str]]:
     """Return the type and the words of each entity, in the order of the text."""
-    found: list[tuple[str, list[str]]] = []
-    for token, tag in zip(tokens, to_iob2(tags), strict=True):
+    assert len(tokens) == len(tags), "a tag for each token"
+    spans = entity_spans(tags)
+    return [(kind, " ".join(tokens[start:end])) for kind, start, end in spans]
+
+
+def entity_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Return the type of each entity, its first token, and the first one behind it."""
+    spans: list[tuple[str, int, int]] = []
+    for place, tag in enumerate(to_iob2(tags)):
         if tag.startswith("B-"):
-            found.append((tag[2:], []))
-        if tag != NO_TAG:
-            found[-1][1].append(token)
-    return [(kind, " ".join(words)) for kind, words in found]
+            spans.append((tag[2:], place, place + 1))
+        elif tag != NO_TAG:
+            kind, start, _ = spans[-1]
+            spans[-1] = (kind, start, place + 1)
+    return spans
 
 
 def to_iob2(tags: Sequence[str]) -> list[str]:
