@@ -66,6 +66,8 @@ def judge(
     columns = _columns_of(form, rows, given) if form else {}
     serves = form.tasks if form else ("chat",)
     unsuitable = _find_unsuitable(rows, form, columns, given, file)
+    if unsuitable is None and rows and part.group and not asked:
+        unsuitable = _without_group(rows, part.group, file)
     if len(forms) > 1:
         unsuitable = _several_forms(RowFault(file=file), forms)
     if unsuitable is None and rows and form and task and task not in serves:
@@ -145,6 +147,13 @@ def _find_unsuitable(
         if not _is_in_some(rows, columns[word]):
             return _lacks(place, form, word, columns[word], names)
     return None
+
+
+def _without_group(rows: Sequence[Row], name: str, file: str) -> RowFault | None:
+    if _is_in_some(rows, name):
+        return None
+    names = sorted({name for row in rows for name in row.values})
+    return _no_column(RowFault(file=file), name, names, "data.group")
 
 
 def _lacks(place: RowFault, form: Format, word: str, name: str, names: list[str]) -> RowFault:

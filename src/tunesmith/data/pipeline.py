@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from tunesmith.core.errors import DataError, Fault
 from tunesmith.data.formats import FormatName, TaskName
 from tunesmith.data.prepared.examples import Examples, fit_side
@@ -137,6 +139,7 @@ def lay_out(part: DataPart, task: TaskName, tokenizer: TokenizerSource, *, tell:
     train, *others = _prepare_files(part, task, tokenizer, tell)
     assert train.judgement.form is not None, "a file without a form is a fault"
     if isinstance(part.validation, Share):
+        _require_groups(train, part)
         split = split_by_hash(train.store.rows, part.validation.fraction)
         train_side = _side(train, split.train, part, task, split.duplicates)
         validation_side = _side(train, split.validation, part, task, 0)
@@ -155,6 +158,18 @@ def lay_out(part: DataPart, task: TaskName, tokenizer: TokenizerSource, *, tell:
     )
 
 
+def _require_groups(file: PreparedFile, part: DataPart) -> None:
+    """Raise a DataError where the rows are of one group, so that no side could be split off."""
+    if part.group and len(np.unique(file.store.rows["group"])) < 2:
+        raise DataError(
+            Fault(
+                found=f"all rows have the same {part.group}, so none can be held out by it",
+                where=f"{file.source}, data.group",
+                fix="name a column of several values, or a file in data.validation",
+            )
+        )
+
+
 def _whole_file(file: PreparedFile, part: DataPart, task: TaskName) -> Side:
     rows = distinct_rows(file.store.rows)
     return _side(file, rows, part, task, len(file.store.rows) - len(rows))
@@ -170,10 +185,11 @@ def _prepare_files(
     files: list[PreparedFile] = []
     missing: list[Fault] = []
     for source in sources:
+        is_split = source == part.train
         try:
             file = prepare_file(
-                source, part, task, tokenizer,
-                keep_below=share if source == part.train else 1.0, tell=tell,
+                source, part if is_split else part.model_copy(update={"group": None}),
+                task, tokenizer, keep_below=share if is_split else 1.0, tell=tell,
             )  # fmt: skip
         except DataError as error:
             missing += error.faults

@@ -40,7 +40,9 @@ class RowChecker:
         self._form = form_of(judgement.form, asked=judgement.asked) if judgement.form else None
         self._is_auto = part.format == "auto"
         self._typed = _typed_columns(self._form, judgement)
-        self._used = {_outermost(name) for name in judgement.columns.values()}
+        self._group = part.group
+        read = [*judgement.columns.values(), *([part.group] if part.group else [])]
+        self._used = {_outermost(name) for name in read}
         self._needed = _needed_columns(self._form, judgement)
         self._marks = MARKS - self._used
         self._options = ReadOptions(
@@ -70,6 +72,9 @@ class RowChecker:
         read = read_row(row, self._form, self.judgement.columns, self._options)
         if read.sample is None:
             self._refuse([self._corrected_value(row, fault) for fault in read.faults])
+            return None
+        if self._group and (fault := _group_fault(row, self._group)):
+            self._refuse([fault])
             return None
         self._note(row, read, read.sample)
         return read.sample
@@ -146,6 +151,21 @@ class RowChecker:
         if mended is None:
             return fault
         return replace(fault, corrected=excerpt(json.dumps(row.values, ensure_ascii=False), mended))
+
+
+def _group_fault(row: Row, name: str) -> RowFault | None:
+    """Say what is wrong with the value by which rows are kept on one side."""
+    value = lookup(row.values, name)
+    if isinstance(value, str | int | float) and value != "":
+        return None
+    found = "nothing" if value in (MISSING, None, "") else f"a {type(value).__name__}"
+    return place_of(row).saying(
+        field=name,
+        found=found,
+        expected="a text or a number, the same in all rows of a group",
+        fix="write it, or name another column in data.group",
+        reason="a row without its group",
+    )
 
 
 def _typed_columns(form: Format | None, judgement: Judgement) -> list[str]:

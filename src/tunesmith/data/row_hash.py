@@ -28,8 +28,16 @@ def whole_hash(sample: Sample) -> bytes:
     return _hash(sample, with_weights=True)
 
 
+def value_hash(value: object) -> bytes:
+    """Return a hash of a single value, the same for a number and its text."""
+    return _hash_texts([str(value)])
+
+
 def _hash(sample: Sample, *, with_weights: bool) -> bytes:
-    fields = _fields(sample, with_weights=with_weights)
+    return _hash_texts(_fields(sample, with_weights=with_weights))
+
+
+def _hash_texts(fields: Sequence[str]) -> bytes:
     digest = blake2b(digest_size=_HASH_BYTES)
     for field in fields:
         encoded = field.encode("utf-8")

@@ -184,6 +184,17 @@ class DataPart(Part):
             ),
         ),
     ] = Share(0.1)
+    group: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description=(
+                "A column whose value several rows share, such as the article that questions are "
+                "about: the share held out is then of whole groups, so that nothing measured "
+                "afterwards belongs to something that was trained."
+            ),
+        ),
+    ] = None
     format: Annotated[
         FormatWord,
         Field(
@@ -297,3 +308,12 @@ class DataPart(Part):
             description="Where the list of rows is in a JSON object, e.g. data or result.rows.",
         ),
     ] = None
+
+    @model_validator(mode="after")
+    def _group_needs_a_share(self) -> DataPart:
+        if self.group and not isinstance(self.validation, Share):
+            raise ValueError(
+                "data.group decides which rows of data.train are held out, and data.validation is "
+                "a file: leave one of them out"
+            )
+        return self

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from tests.fakes.tiny import make_tokenizer
+from tests.unit.data.preparing import check, prepare, say_nothing, write
 from tunesmith.core.errors import DataError
 from tunesmith.data.account import data_warnings
-from tunesmith.data.pipeline import DroppedRow, RunData, check_data, lay_out, require_trainable
+from tunesmith.data.pipeline import DroppedRow, lay_out
 from tunesmith.data.prepared.examples import samples_of
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.data.render import prompt_tokens
@@ -22,25 +23,6 @@ from tunesmith.recipe.share import Share
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> TokenizerSource:
     return TokenizerSource(str(make_tokenizer(tmp_path / "tiny-model")))
-
-
-def say_nothing(text: str) -> None:
-    del text
-
-
-def prepare(part: DataPart, tokenizer: TokenizerSource) -> RunData:
-    data = lay_out(part, "chat", tokenizer, tell=say_nothing)
-    require_trainable(data, tokenizer)
-    return data
-
-
-def check(part: DataPart) -> None:
-    check_data(part, "chat", tell=say_nothing)
-
-
-def write(path: Path, *rows: Any) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return str(path)
 
 
 def pair(question: str, answer: str, **message: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import orjson
 
 from tunesmith.data.beginning import common_beginning
 from tunesmith.data.conversation import Conversation, Sample, label_of, texts_of
+from tunesmith.data.fields import lookup
 from tunesmith.data.formats import TaskName
 from tunesmith.data.minhash import signatures
 from tunesmith.data.prepared.sample_json import sample_to_json
@@ -31,7 +32,7 @@ from tunesmith.data.prepared.store import (
 )
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.data.render import Example, render_all
-from tunesmith.data.row_hash import content_hash, whole_hash
+from tunesmith.data.row_hash import content_hash, value_hash, whole_hash
 from tunesmith.data.rows import Chunk, Row, RowFault
 from tunesmith.data.tokenizer import encoder_of
 from tunesmith.data.validate import Judgement, RowChecker, Tally
@@ -44,7 +45,7 @@ _ROWS_TO_COMPARE = 20  # fewer may begin alike by chance
 class Job:
     """What is to be done with every chunk of a file; picklable.
 
-    `keep_below` is the part of all side hashes whose samples are kept: 1 for all, 0 for none.
+    `keep_below` is the part of all group hashes whose samples are kept: 1 for all, 0 for none.
     `shared_text` begins every row, such as an instruction: it makes no two rows alike.
     """
 
@@ -119,9 +120,12 @@ class BlockMaker:
             code = -1 if label is None else labels.setdefault(label, len(labels))
             for label in (label for one in examples for label in one.labels if label):
                 labels.setdefault(label, len(labels))
+            content = _two_halves(content_hash(sample))
+            name = self.job.part.group
+            group = _two_halves(value_hash(lookup(row.values, name))) if name else content
             about[place] = (
                 self._file_codes[row.file], row.in_array, row.line, row.number,
-                *_two_halves(whole_hash(sample)), *_two_halves(content_hash(sample)),
+                *_two_halves(whole_hash(sample)), *content, group[0],
                 code, len(examples),
             )  # fmt: skip
         return Block(
@@ -134,7 +138,7 @@ class BlockMaker:
             signatures=self._signatures(samples),
             labels=tuple(labels),
             marks=_marks(rendered, labels),
-            samples=tuple(self._kept_samples(samples, about["side_high"].tolist())),
+            samples=tuple(self._kept_samples(samples, about["group"].tolist())),
         )
 
     def _kept_samples(

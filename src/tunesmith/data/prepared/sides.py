@@ -1,8 +1,8 @@
 """Which rows are repeats, which are trained and which are held out, from their hashes alone.
 
-A row's side follows from a hash of its own texts: a shuffled file splits the same way, and a row
-that is added later moves no other row to the other side. Rows that differ only in their weights
-stay on one side.
+A row's side follows from a hash of its own texts, or of the value of `data.group` that it shares
+with others: a shuffled file splits the same way, and a row that is added later moves no other row
+to the other side. Rows that differ only in their weights, or share a group, stay on one side.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def distinct_rows(rows: Array) -> Indices:
 
 
 def split_by_hash(rows: Array, share: float) -> Sides:
-    """Hold out about a share of the rows; from two on, neither side stays empty."""
+    """Hold out about a share of the groups; from two on, neither side stays empty."""
     distinct = distinct_rows(rows)
-    high = rows["side_high"][distinct]
+    high = rows["group"][distinct]
     is_held_out = high < np.uint64(int(share * 2**64))
     if len(np.unique(high)) >= 2 and is_held_out.all() != (~is_held_out).all():
         # All fell on one side: the row whose hash is next to the limit crosses over.

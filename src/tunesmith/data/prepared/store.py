@@ -31,7 +31,7 @@ from tunesmith.data.conversation import Sample
 from tunesmith.data.prepared.sample_json import sample_from_json
 from tunesmith.data.render import Example
 
-# hash: of all that a row says, weights included; side: of its texts alone, which decides its side.
+# hash: of all that a row says, weights included; side: of its texts alone; group: decides its side.
 ROW = np.dtype(
     [
         ("file", "<u4"),
@@ -42,6 +42,7 @@ ROW = np.dtype(
         ("hash_low", "<u8"),
         ("side_high", "<u8"),
         ("side_low", "<u8"),
+        ("group", "<u8"),
         ("label", "<i4"),
         ("examples", "<u4"),
     ]

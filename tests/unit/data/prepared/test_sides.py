@@ -11,7 +11,7 @@ def rows_of(*hashes: tuple[int, int]) -> Array:
     """Rows whose texts hash to these numbers; the second differs where only weights do."""
     rows = empty_rows(len(hashes))
     for place, (side, whole) in enumerate(hashes):
-        rows["side_high"][place] = side
+        rows["side_high"][place] = rows["group"][place] = side
         rows["hash_high"][place] = side
         rows["hash_low"][place] = whole
     return rows
@@ -67,3 +67,14 @@ def test_rows_of_two_files_are_compared_by_their_texts() -> None:
     assert rows_in_both(held_out, train).tolist() == [0, 2]
     assert rows_in_both(held_out, empty_rows(0)).tolist() == []
     assert rows_in_both(empty_rows(0), train).tolist() == []
+
+
+def test_rows_of_one_group_stay_on_one_side() -> None:
+    generator = np.random.default_rng(2)
+    rows = rows_of(*((n, n) for n in range(400)))
+    rows["group"] = np.repeat(generator.integers(0, 2**63, 40, dtype=np.uint64) * 2, 10)
+    sides = split_by_hash(rows, 0.25)
+    assert len(sides.train) + len(sides.validation) == 400
+    assert len(sides.validation) > 0
+    groups = [set(rows["group"][side]) for side in (sides.train, sides.validation)]
+    assert not groups[0] & groups[1]
