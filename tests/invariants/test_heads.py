@@ -85,8 +85,9 @@ def example(head: Head, length: int, generator: torch.Generator) -> Example:
         case "tags":
             marks = [(place, head.labels[place % 3]) for place in range(1, length, 2)]
         case "span":
-            context = [(place, "") for place in range(5, length)]
-            marks = sorted([*context, (6, "start"), (7, "end")])
+            context = [(place, "") for place in (0, *range(5, length))]
+            said = [(6, "start"), (7, "end")] if length % 2 else [(0, "none")]
+            marks = sorted([*context, *said])
     weights = torch.zeros(length)
     weights[[place for place, _ in marks]] = 1.0
     return Example(

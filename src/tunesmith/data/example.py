@@ -21,6 +21,7 @@ import numpy.typing as npt
 from tunesmith.data.mask import Weights
 
 START, END = "start", "end"  # the labels of the first and the last token of an answer
+NONE = "none"  # that of the row's first token, where there is no answer
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -4,11 +4,12 @@ r"""From a labelled row to tokens, and the places at which a head reads.
     classification-head    text \n text             [CLS] text [SEP] text [SEP]  the last token
     ner-head               the tokens, one space    the same, [CLS] and [SEP]    one for each token
                            between two
-    qa-head                question \n context      [CLS] question [SEP] ...     all of the context
+    qa-head                question \n context      [CLS] question [SEP] ...     the first token,
+                                                                                 and all the context
 
 The tokens are those that the tokenizer itself gives for the text or the pair, so the libraries that
 serve such a model see the same. An encoder's classes are read from the whole text, whatever place
-stands for it.
+stands for it. The first token of a question with its context stands for no answer.
 
 Of a token that is cut into several pieces one piece counts: the first, or for a model that reads
 from left to right the last, which has seen the whole token.
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple, assert_never
 import numpy as np
 
 from tunesmith.data.conversation import Labelled, Sample, labelled_of
-from tunesmith.data.example import END, START, Example
+from tunesmith.data.example import END, NONE, START, Example
 from tunesmith.data.fields import TaskName
 from tunesmith.data.forms.labelled import NO_TAG
 from tunesmith.data.render_fault import place_of
@@ -128,7 +129,7 @@ Marks = list[tuple[int, str]]
 
 
 def read_places(row: Labelled, text: ReadText, *, last: bool) -> list[int | None]:
-    """Return where a head reads: once, or for each token of the row, or all over the context.
+    """Return where a head reads: once, or for each token, or first and all over the context.
 
     None for a token that shows nothing. Of a token in several pieces `last` takes the last one.
     """
@@ -138,7 +139,8 @@ def read_places(row: Labelled, text: ReadText, *, last: bool) -> list[int | None
         case "tags":
             return _places_of_tokens(row.texts, text, last=last)
         case "answers":
-            return [place for place, offset in enumerate(text.offsets) if offset is not None]
+            context = [place for place, offset in enumerate(text.offsets) if offset is not None]
+            return [0, *context] if context else []
         case _:
             assert_never(row.kind)
 
@@ -155,11 +157,10 @@ def _marks(sample: Sample, row: Labelled, text: ReadText, task: TaskName) -> Mar
         case "tags":
             return _tag_marks(sample, row, read)
         case "answers":
-            span = _span_places(row, text)
-            if span is None:
+            said = _answer_marks(row, text)
+            if not said:
                 return _shows_nothing(sample, f"the answer {row.labels[0]!r}")
-            both = [(span[0], START), (span[1], END)]
-            return sorted([*((place, UNLABELLED) for place in places), *both])
+            return sorted([*((place, UNLABELLED) for place in places), *said])
         case _:
             assert_never(row.kind)
 
@@ -176,8 +177,13 @@ def _tag_marks(sample: Sample, row: Labelled, places: Sequence[int | None]) -> M
     return list(tag_at.items())
 
 
-def words_at(row: Labelled, text: ReadText, span: tuple[int, int]) -> tuple[str, int]:
-    """Return the words of the context from one token to another, and where they begin in it."""
+def words_at(row: Labelled, text: ReadText, span: tuple[int, int] | None) -> tuple[str, int | None]:
+    """Return the words of the context from one token to another, and where they begin in it.
+
+    No span has no words.
+    """
+    if span is None:
+        return "", None
     first, last = (text.offsets[place] for place in span)
     assert first is not None, "only tokens of the context are read"
     assert last is not None, "only tokens of the context are read"
@@ -185,8 +191,10 @@ def words_at(row: Labelled, text: ReadText, span: tuple[int, int]) -> tuple[str,
     return words.strip(), first[0] + len(words) - len(words.lstrip())
 
 
-def _span_places(row: Labelled, text: ReadText) -> tuple[int, int] | None:
-    """Return the first and the last token of the answer that is learned; None where it has none."""
+def _answer_marks(row: Labelled, text: ReadText) -> Marks:
+    """Mark the first and the last token of the answer that is learned; empty where it has none."""
+    if not row.labels:
+        return [(0, NONE)]
     start = row.starts[0]
     end = start + len(row.labels[0])
     inside = [
@@ -194,7 +202,7 @@ def _span_places(row: Labelled, text: ReadText) -> tuple[int, int] | None:
         for place, offset in enumerate(text.offsets)
         if offset is not None and offset[0] < end and offset[1] > start
     ]
-    return (inside[0], inside[-1]) if start >= 0 and inside else None
+    return [(inside[0], START), (inside[-1], END)] if start >= 0 and inside else []
 
 
 def _shows_nothing(sample: Sample, what: str) -> RowFault:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from tunesmith.data.conversation import Sample, labelled_of
 from tunesmith.data.example import Example
+from tunesmith.data.forms.qa import NO_ANSWER
 from tunesmith.data.labelled_render import read_texts, words_at
 from tunesmith.data.tokenizer import Tokenizer, encoder_of
 from tunesmith.evaluation.before_after import Measured
@@ -90,7 +91,6 @@ def _spans(
     rows = [labelled_of(sample) for sample in samples]
     texts = read_texts(rows, encoder_of(tokenizer))
     for sample, row, text, answer in zip(samples, rows, texts, answers, strict=True):
-        assert answer.span is not None, "a head for spans gives one"
         words, _ = words_at(row, text, answer.span)
         yield Said(sample.row_id, (words,), row.labels)
 
@@ -101,11 +101,12 @@ def _shown(sample: Sample, said: Said, head: Head) -> Answer:
     # a question first: its text may be cut where it is shown
     texts = labelled.texts[::-1] if head.kind == "span" else labelled.texts
     between = " " if head.kind == "tags" else ", "
+    no_text = NO_ANSWER if head.kind == "span" else ""
     right = said.right[:1] if head.kind == "span" else said.right
     return Answer(
         row_id=said.row_id,
         prompt=joint.join(texts),
-        reference=between.join(right),
-        text=between.join(said.said),
+        reference=between.join(right) or no_text,
+        text=between.join(said.said) or no_text,
         finish_reason="stop",
     )

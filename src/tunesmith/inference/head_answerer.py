@@ -3,7 +3,7 @@
     task             answer                                beside it
     classification   the label, or a list of several       scores: the likeliest labels, by chance
     ner              a list of {type, words, start, end}   tags: one for each token, in IOB2
-    qa               the words of the text                 start: where, in characters; score
+    qa               the words of the text; "" for none    start: where, in characters; score
 
 `start` and `end` of an entity count tokens, the end being the first one behind it. `reference` is
 the row's own answer in the same form, where it has one (of an entity's text: its tags).
@@ -121,7 +121,6 @@ class HeadAnswerer:
                 line = {"answer": entities_of(row.texts, tags), "tags": tags}
                 right = list(row.labels)
             case "span":
-                assert answer.span is not None, "a head for spans gives one"
                 words, start = words_at(row, asked.text, answer.span)
                 line = {"answer": words, "start": start, "score": answer.scores["span"]}
                 right = list(row.labels)

@@ -25,7 +25,8 @@ class HeadAnswer:
     """What the head says of one row.
 
     `labels` are the classes, or the tags of the places that it reads; `span` is the first and the
-    last place of an answer; `scores` are probabilities by label, of a span that of its two ends.
+    last place of an answer, None where there is none; `scores` are probabilities by label, of a
+    span that of its two ends.
     """
 
     labels: tuple[str, ...] = ()
@@ -70,7 +71,7 @@ def _answer(head: Head, logits_PK: Tensor, asked_T: Tensor) -> HeadAnswer:
         case "tags":
             return HeadAnswer(tuple(head.labels[index] for index in logits_PK.argmax(1).tolist()))
         case "span":
-            return _span(logits_PK, asked_T.nonzero()[:, 0].tolist())
+            return _span(head, logits_PK, asked_T.nonzero()[:, 0].tolist())
         case _:
             assert_never(head.kind)
 
@@ -83,12 +84,18 @@ def _classes(head: Head, logits_K: Tensor) -> HeadAnswer:
     return HeadAnswer((head.labels[int(logits_K.argmax())],), scores)
 
 
-def _span(logits_P2: Tensor, places: Sequence[int]) -> HeadAnswer:
-    """Choose the likeliest beginning and end of which the end is not before the beginning."""
+def _span(head: Head, logits_P2: Tensor, places: Sequence[int]) -> HeadAnswer:
+    """Choose the likeliest beginning and end of which the end is not before the beginning.
+
+    Both are the first place where no answer is likelier.
+    """
     begin_P, end_P = logits_P2.log_softmax(0).unbind(1)
     both_PP = begin_P[:, None] + end_P[None, :]
     allowed = torch.ones_like(both_PP, dtype=torch.bool).triu().tril(LONGEST_SPAN - 1)
+    allowed[0] = False
     best = int(both_PP.masked_fill(~allowed, -torch.inf).argmax())
     first, last = divmod(best, len(places))
+    if head.abstains and both_PP[0, 0] >= both_PP[first, last]:
+        return HeadAnswer(scores={"span": float(both_PP[0, 0].exp())})
     chance = float(both_PP[first, last].exp())
     return HeadAnswer(scores={"span": chance}, span=(places[first], places[last]))

@@ -34,4 +34,6 @@ def read_head(folder: Path) -> Head | None:
     if values.get("kind") not in KINDS or not isinstance(labels, list):
         fix = "copy the folder again from where it was trained"
         raise ModelError(Fault(found=f"not a head's file: {values}", where=str(file), fix=fix))
-    return Head(values["kind"], tuple(map(str, labels)), bool(values.get("several")))  # pyright: ignore[reportUnknownArgumentType]
+    named = tuple(map(str, labels))  # pyright: ignore[reportUnknownArgumentType]
+    several, abstains = bool(values.get("several")), bool(values.get("abstains"))
+    return Head(values["kind"], named, several, abstains)

@@ -35,11 +35,15 @@ START_STD = 0.02  # of new weights, as transformers starts them
 
 @dataclass(frozen=True)
 class Head:
-    """What a head says: a number for each of `labels`; `several` may be right at once."""
+    """What a head says: a number for each of `labels`.
+
+    `several` may be right at once; `abstains` where there may be no answer.
+    """
 
     kind: HeadKind
     labels: tuple[str, ...]
     several: bool = False
+    abstains: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +156,6 @@ def load_headed(
     if pad_id is not None:  # transformers finds a row's last token by it
         owner.config.get_text_config().pad_token_id = pad_id
     _start(model, new, seed)
-    headed = HeadedModel(model, head, new, separator)
     headed = HeadedModel(model, head, new, separator)
     if part.base:
         # Loads bitsandbytes, which few runs need.

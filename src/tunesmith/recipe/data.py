@@ -126,6 +126,10 @@ class ColumnMap(Part):
         str | None,
         Field(min_length=1, description="Where the answers begin, inside answers or beside it."),
     ] = None
+    is_impossible: Annotated[
+        str | None,
+        Field(min_length=1, description="Whether the text does not answer the question."),
+    ] = None
     document: Annotated[
         str | None, Field(min_length=1, description="The column of the text to summarize.")
     ] = None

@@ -2,7 +2,7 @@
 
 classification   said: the label, or all of several; none where the text is no label
 ner              said and right: a tag for each token, in IOB2
-qa               said: one text; right: each text that is a right answer
+qa               said: one text, empty for no answer; right: each text that is a right answer
 others           said and right: one text
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.data.forms.labelled import NO_ENTITY, NO_LABEL, NO_TAG, entity_spans
+from tunesmith.data.forms.qa import NO_ANSWER
 from tunesmith.tasks.question import Question
 
 
@@ -43,7 +44,8 @@ def understand(question: Question, text: str, labels: Collection[str]) -> Said:
             tags, lost = tags_of(text, labelled.texts)
             return Said(question.row_id, tuple(tags), labelled.labels, lost)
         case "answers":
-            return Said(question.row_id, (text,), labelled.labels)
+            is_none = text not in labelled.labels and _is_no_answer(text)
+            return Said(question.row_id, ("" if is_none else text,), labelled.labels)
 
 
 def _one_label(text: str, labels: Collection[str]) -> tuple[str, ...]:
@@ -52,6 +54,10 @@ def _one_label(text: str, labels: Collection[str]) -> tuple[str, ...]:
         return (text,)
     bare = text.rstrip(".").casefold()
     return next(((label,) for label in labels if label.casefold() == bare), ())
+
+
+def _is_no_answer(text: str) -> bool:
+    return text.rstrip(".").casefold() == NO_ANSWER
 
 
 def _several_labels(text: str, labels: Collection[str]) -> set[str]:

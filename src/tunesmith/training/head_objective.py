@@ -3,8 +3,8 @@
 classes           -log softmax of the right class, the mean over rows
 several classes   -log sigmoid of each class as it is, the mean over classes and rows
 tags              -log softmax of the right tag, the mean over the tokens that are tagged
-span              -log softmax over the places of the text, for the beginning and for the end;
-the mean of both, over rows
+span              -log softmax over the places of the text and the one of no answer, for the
+                  beginning and for the end; the mean of both, over rows
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tunesmith.data.collate import Batch
+from tunesmith.data.example import NONE
 from tunesmith.models.headed import Head, HeadedModel
 from tunesmith.training.loss import LanguageModel
 from tunesmith.training.objective import StepObjective
@@ -79,14 +80,16 @@ def several_targets(head: Head, batch: Batch) -> Tensor:
 
 def _span_cost(head: Head, logits_SK: Tensor, batch: Batch) -> tuple[Tensor, int]:
     asked_BT = batch.weights_BT > 0
-    ends = {(row, label): place for row, place, label in batch.marks if label}
+    said = {(row, label): place for row, place, label in batch.marks if label}
     total = logits_SK.new_zeros(())
     right = 0
     first = 0
     for row, count in enumerate(asked_BT.sum(1).tolist()):
         own_PK = logits_SK[first : first + count]
         places = asked_BT[row].nonzero()[:, 0].tolist()
-        targets = torch.tensor([places.index(ends[row, label]) for label in head.labels])
+        none = said.get((row, NONE), -1)
+        ends = [said.get((row, label), none) for label in head.labels]
+        targets = torch.tensor([places.index(end) for end in ends])
         total = total + F.cross_entropy(own_PK.T, targets, reduction="sum") / len(head.labels)
         right += int((own_PK.argmax(0) == targets).all())
         first += count

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import assert_never
 
 from tunesmith.core.errors import DataError, Fault
-from tunesmith.data.example import END, START
+from tunesmith.data.example import END, NONE, START
 from tunesmith.data.forms.labelled import NO_TAG
 from tunesmith.data.pipeline import RunData
 from tunesmith.data.prepared.examples import Examples
@@ -27,7 +27,7 @@ def head_of(task: HeadedTask, data: RunData) -> Head:
     """
     match task:
         case QaTask():
-            return Head("span", (START, END))
+            return Head("span", (START, END), abstains=NONE in data.train.labels_used())
         case NerTask():
             types = task.labels or _sorted({_type_of(tag) for tag in data.train.labels_used()})
             tags = [mark + kind for kind in types for mark in (BEGINS, INSIDE)]

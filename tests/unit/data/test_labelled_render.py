@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.fakes.tiny import make_tokenizer
 from tunesmith.data.conversation import Conversation, Labelled, Message
-from tunesmith.data.example import Example, fit
+from tunesmith.data.example import NONE, Example, fit
 from tunesmith.data.fields import TaskName
 from tunesmith.data.labelled_render import render_labelled
 from tunesmith.data.rows import RowFault
@@ -95,8 +95,17 @@ def test_an_answer_is_its_first_and_its_last_token(encoder: TextEncoder) -> None
     example = render(row, encoder, "qa-head")
     found = {label: text for text, label in texts_at(example, encoder) if label}
     assert found == {"start": "B", "end": "d"}
-    read = encoder.decode(example.tokens[np.unique(example.places)].tolist())
-    assert read == "It is in Bled."
+    first, *context = np.unique(example.places).tolist()
+    assert first == 0
+    assert encoder.decode(example.tokens[context].tolist()) == "It is in Bled."
+
+
+def test_no_answer_is_the_first_token(encoder: TextEncoder) -> None:
+    row = Labelled(kind="answers", texts=("It is in Bled.", "When?"), labels=())
+    example = render(row, encoder, "qa-head")
+    marks = zip(example.places.tolist(), example.labels, strict=True)
+    assert [mark for mark in marks if mark[1]] == [(0, NONE)]
+    assert example.supervised_tokens == len(np.unique(example.places)) > 5
 
 
 def test_a_text_that_is_cut_is_still_read_at_its_last_token(encoder: TextEncoder) -> None:

@@ -16,7 +16,7 @@ from tunesmith.tasks.said import entities_of
 HEADS = {
     "classes": Head("classes", ("a", "b", "c")),
     "tags": Head("tags", ("O", "B-X", "I-X")),
-    "answers": Head("span", ("start", "end")),
+    "answers": Head("span", ("start", "end"), abstains=True),
 }
 ROWS = {
     "classes": [Labelled(kind="classes", texts=("one " * n,), labels=()) for n in (1, 7, 3)],

@@ -56,6 +56,22 @@ def test_any_right_answer_counts() -> None:
     assert scores_of(QaTask(type="qa"), (), [found])["squad-em"].value == 1.0
 
 
+@pytest.mark.parametrize(
+    ("text", "right", "f1"),
+    [
+        ("unanswerable", (), 1.0), ("Unanswerable.\n", (), 1.0), ("", (), 1.0),
+        ("Bled", (), 0.0), ("unanswerable", ("Bled",), 0.0),
+        ("unanswerable", ("unanswerable",), 1.0),
+    ],
+)  # fmt: skip
+def test_to_say_that_there_is_no_answer_is_right_where_there_is_none(
+    text: str, right: tuple[str, ...], f1: float
+) -> None:
+    labelled = Labelled(kind="answers", texts=("c", "q"), labels=right)
+    found = understand(question(labelled), text, [])
+    assert scores_of(QaTask(type="qa"), (), [found])["squad-f1"].value == f1
+
+
 TASKS: list[tuple[Task, set[str], list[Said]]] = [
     (
         ClassificationTask(type="classification"),

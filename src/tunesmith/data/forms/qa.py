@@ -2,6 +2,9 @@
 
 The answers are an object of two lists (`text`, `answer_start`), a list of such pairs, a list of
 texts, or one text. The first one is learned; any of them is a right answer.
+
+A question that the text does not answer has an empty list, as in SQuAD 2.0 (Rajpurkar et al.,
+2018). What is written for it is NO_ANSWER.
 """
 
 from __future__ import annotations
@@ -13,23 +16,29 @@ from tunesmith.data.fields import MISSING, FieldReader, from_literal, lookup
 from tunesmith.data.forms.form import Column, Format
 from tunesmith.data.forms.labelled import SYSTEM, ask
 
+NO_ANSWER = "unanswerable"
 _INSTRUCTION = "Answer the question with words from the text."
 
 
 def _read_qa(reader: FieldReader) -> Sample:
     context = reader.text("context", may_be_empty=False)
     question = reader.text("question", may_be_empty=False)
-    has_none = reader.options.asked and not _has_answer(reader)
+    is_learned = not reader.options.asked
+    has_any = _has_answer(reader)
+    has_none = not has_any and (not is_learned or _says_none(reader))
+    if has_any and _is_impossible(reader):
+        _contradicts(reader)
     answers = [] if has_none else _read_answers(reader)
     texts = tuple(text for text, _ in answers)
     if not answers and not has_none:
         return ask(reader, "", "", "")
     starts = tuple(_start_in(context, text, start) for text, start in answers)
-    text, given = answers[0] if answers else ("", None)
+    text, given = answers[0] if answers else (NO_ANSWER if is_learned else "", None)
+    if has_none and is_learned:
+        reader.note("a question without an answer: to say so is learned")
     if isinstance(given, int) and text and starts[0] != given:
         reader.note("an answer that is not in the text at its answer_start")
-    is_learned = not reader.options.asked
-    if is_learned and reader.options.task == "qa-head" and text and starts[0] < 0:
+    if is_learned and reader.options.task == "qa-head" and answers and text and starts[0] < 0:
         reader.fault(
             reader.name("answers"), "an answer that the text does not hold", "words of the text",
             fix="write the answer as it is in the text, or set task.head: false",
@@ -42,13 +51,41 @@ def _read_qa(reader: FieldReader) -> Sample:
 
 def _has_answer(reader: FieldReader) -> bool:
     """Say whether there is any text among the answers; SQuAD has none as an object of no texts."""
-    if reader.lacks_answer("answers"):
+    value = _given(reader)
+    if value is MISSING or (isinstance(value, str) and not value.strip()):
         return False
-    value = reader.value("answers")
-    value = from_literal(value) if isinstance(value, str) else value
     items = cast("list[Any]", value) if isinstance(value, list) else [value]
     found = [text for item in items for _, text, _ in _answers_of(reader, "", item, None)]
     return any(text is not None for text in found)
+
+
+def _given(reader: FieldReader) -> object:
+    """Return the answers as they are, or what their text stands for."""
+    value = reader.value("answers")
+    return from_literal(value) if isinstance(value, str) else value
+
+
+def _says_none(reader: FieldReader) -> bool:
+    """Say whether a row without an answer means that there is none: by a mark or an empty list."""
+    mark = reader.value("is_impossible")
+    if mark not in (MISSING, None):
+        return _is_impossible(reader)
+    value = _given(reader)
+    if isinstance(value, dict):
+        value = cast("dict[str, object]", value).get(reader.name("answer_text"))
+    return value == []
+
+
+def _contradicts(reader: FieldReader) -> None:
+    reader.fault(
+        reader.name("is_impossible"), "true beside an answer", "one of them",
+        fix="take the answers out, or write false", reason="an answer where there is none",
+    )  # fmt: skip
+
+
+def _is_impossible(reader: FieldReader) -> bool:
+    mark = reader.value("is_impossible")
+    return mark is True or (isinstance(mark, str) and mark.strip().lower() == "true")
 
 
 def _start_in(context: str, answer: str, start: object) -> int:
@@ -64,12 +101,10 @@ def _start_in(context: str, answer: str, start: object) -> int:
 def _read_answers(reader: FieldReader) -> list[tuple[str, object]]:
     """Return the answers, each with the place in the text that the row gives for it."""
     name = reader.name("answers")
-    value = reader.value("answers")
+    value = _given(reader)
     if value is MISSING:
         reader.missing("answers", "the answers")
         return []
-    if isinstance(value, str):
-        value = from_literal(value)
     starts: object = lookup(reader.values, reader.name("answer_start"))
     found: list[tuple[str, object, object]] = []
     items = cast("list[Any]", value) if isinstance(value, list) else [value]
@@ -119,7 +154,8 @@ def _check(reader: FieldReader, place: str, text: object) -> str:
     if text is None:
         reader.fault(
             place, "no answer", "at least one answer",
-            fix="remove the row, or write the answer that is to be learned", reason="no answer",
+            fix="write the answer that is to be learned, or an empty list and no is_impossible: "
+            "false if there is none", reason="no answer",
         )  # fmt: skip
         return ""
     return reader.check_text(place, text, may_be_empty=False)
@@ -138,6 +174,7 @@ QA = Format(
         ),
         Column("answer_text", ("text",), needed=False, within="answers", answer=True),
         Column("answer_start", needed=False, within="answers", answer=True),
+        Column("is_impossible", needed=False, answer=True),
         SYSTEM,
     ),
     ("chat", "qa", "qa-head"),

@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from statistics import fmean
 
-from tunesmith.tasks.scores.score import Array, Metric, column, mean
+from tunesmith.tasks.scores.score import Metric, column, mean
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -36,25 +38,47 @@ def _f1(answer: str, reference: str) -> float:
     return 2 * shared / (len(said) + len(so))
 
 
-def _best_exact(answers: Sequence[str], references: Sequence[Sequence[str]]) -> Array:
-    return column(
-        [
-            max(_exact(answer, one) for one in right or ("",))
-            for answer, right in zip(answers, references, strict=True)
-        ]
-    )
+Measure = Callable[[str, str], float]
 
 
-def _best_f1(answers: Sequence[str], references: Sequence[Sequence[str]]) -> Array:
-    return column(
-        [
-            max(_f1(answer, one) for one in right or ("",))
-            for answer, right in zip(answers, references, strict=True)
-        ]
+def _best(
+    measure: Measure, answers: Sequence[str], references: Sequence[Sequence[str]]
+) -> list[float]:
+    """How near each answer is to the nearest of its references."""
+    pairs = zip(answers, references, strict=True)
+    return [max(measure(answer, one) for one in right or ("",)) for answer, right in pairs]
+
+
+def _by_answerable(
+    measure: Measure, answers: Sequence[str], references: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """The same of rows with an answer and of rows without one, where there are both.
+
+    SQuAD 2.0 calls them HasAns and NoAns.
+    """
+    each = _best(measure, answers, references)
+    has_answer = [any(map(normalize, right)) for right in references]
+    if all(has_answer):
+        return {}
+    names = {True: "with an answer", False: "without an answer"}
+    return {
+        name: fmean(value for value, has in zip(each, has_answer, strict=True) if has is which)
+        for which, name in names.items()
+        if which in has_answer
+    }
+
+
+def _metric(name: str, measure: Measure, *, is_share: bool) -> Metric:
+    return Metric(
+        name,
+        lambda answers, references: column(_best(measure, answers, references)),
+        mean,
+        is_share=is_share,
+        details=partial(_by_answerable, measure),
     )
 
 
 ANSWERS = {
-    "squad-f1": Metric("squad-f1", _best_f1, mean),
-    "squad-em": Metric("squad-em", _best_exact, mean, is_share=True),
+    "squad-f1": _metric("squad-f1", _f1, is_share=False),
+    "squad-em": _metric("squad-em", _exact, is_share=True),
 }

@@ -5,6 +5,9 @@ from typing import Any
 import pytest
 
 from tests.unit.data.reading import chat, only_fault, read
+from tunesmith.data.conversation import Conversation
+from tunesmith.data.fields import TaskName
+from tunesmith.data.forms.qa import NO_ANSWER
 
 BASE = {"question": "Where?", "context": "It is in Bled, by the lake."}
 SAME: list[dict[str, Any]] = [
@@ -49,17 +52,49 @@ def test_an_answer_that_is_not_at_its_place_is_told() -> None:
 @pytest.mark.parametrize(
     ("answers", "field", "reason"),
     [
-        ({"text": [], "answer_start": []}, "answers.text[0]", "no answer"),
-        ([], "answers[0]", "no answer"),
         ({"answer_start": [1]}, "answers.text", "no answer"),
         ({"text": [4]}, "answers.text[0]", "wrong type"),
         (4, "answers", "wrong type"),
         ("", "answers", "empty text"),
+        (None, "answers", "no answer"),
     ],
 )
-def test_no_answer_is_a_fault(answers: object, field: str, reason: str) -> None:
+def test_an_answer_that_is_missing_is_a_fault(answers: object, field: str, reason: str) -> None:
     fault = only_fault({**BASE, "answers": answers})
     assert (fault.field, fault.reason) == (field, reason)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"answers": {"text": [], "answer_start": []}},
+        {"answers": "{'text': [], 'answer_start': []}"},
+        {"answers": []},
+        {"answers": [], "is_impossible": True},
+        {"answers": None, "is_impossible": "true"},
+    ],
+)
+@pytest.mark.parametrize("task", ["qa", "qa-head"])
+def test_a_question_that_the_text_does_not_answer_is_learned_as_such(
+    row: dict[str, Any], task: TaskName
+) -> None:
+    result = read({**BASE, **row}, task=task)
+    assert isinstance(result.sample, Conversation), result.faults
+    assert result.sample.messages[1].content == NO_ANSWER
+    assert result.sample.labelled is not None
+    assert result.sample.labelled.labels == ()
+    assert result.notes == ("a question without an answer: to say so is learned",)
+
+
+@pytest.mark.parametrize(
+    ("answers", "is_impossible", "reason"),
+    [(["Bled"], True, "an answer where there is none"), ([], False, "no answer")],
+)
+def test_answers_that_contradict_is_impossible_are_a_fault(
+    answers: list[str], is_impossible: bool, reason: str
+) -> None:
+    fault = only_fault({**BASE, "answers": answers, "is_impossible": is_impossible})
+    assert fault.reason == reason
 
 
 def test_all_answers_and_their_places_are_kept() -> None:

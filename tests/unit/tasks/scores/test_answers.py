@@ -29,3 +29,11 @@ def test_the_value_is_the_mean_over_rows() -> None:
     references = [["New York"], ["Lyon", "Paris"], [], []]
     assert score(ANSWERS["squad-f1"], answers, references).value == pytest.approx(2.8 / 4)
     assert score(ANSWERS["squad-em"], answers, references).value == pytest.approx(2 / 4)
+
+
+def test_rows_with_and_without_an_answer_are_told_apart() -> None:
+    answers = ["New York subway", "Paris", "", "London"]
+    references = [["New York"], ["Lyon", "Paris"], [], []]
+    found = score(ANSWERS["squad-f1"], answers, references).details
+    assert found == {"with an answer": pytest.approx(0.9), "without an answer": 0.5}
+    assert score(ANSWERS["squad-f1"], answers[:2], references[:2]).details == {}
