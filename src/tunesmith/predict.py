@@ -144,7 +144,7 @@ def make_answerer(
     """Return what answers the rows of this model's task."""
     tokenizer, batch_tokens = loaded.tokenizer, request.batch_tokens
     if loaded.headed is not None:
-        return HeadAnswerer(loaded.headed, tokenizer, batch_tokens=batch_tokens)
+        return HeadAnswerer(loaded.headed, tokenizer, rows.part, batch_tokens=batch_tokens)
     engine = TorchEngine(loaded.model, tokenizer, batch_tokens=batch_tokens)
     run_dir = find_run(request.what)
     recipe, labels = recipe_of(run_dir), class_names(run_dir)

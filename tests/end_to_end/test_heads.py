@@ -48,7 +48,10 @@ def make_labelled(file: Path, task: str) -> Path:
 
 def run_of(folder: Path, model: Path, rows: Path, task: str, name: str) -> RunDir:
     head = {"type": task, "head": True}
-    return make_run(folder / name, model, rows, task=head, data={"validation": "20%"})
+    data: dict[str, Any] = {"validation": "20%"}
+    if task == "qa":  # contexts of more tokens are read in windows
+        data |= {"max_length": 16, "overflow": "chunk", "stride": 4}
+    return make_run(folder / name, model, rows, task=head, data=data)
 
 
 ASKED: dict[str, dict[str, Any]] = {
@@ -76,6 +79,11 @@ def assert_predicts(run_dir: RunDir, folder: Path, task: str) -> None:
             assert all(one["words"] for one in line["answer"])
         case _:
             assert load(str(run_dir.path)).headed.head.abstains  # pyright: ignore[reportOptionalMemberAccess]
+            after = read_json(run_dir.evaluation_json)["after"]
+            side = read_json(run_dir.xray_json)["sides"]["validation"]
+            assert after["metrics"]["squad-f1"]["rows"] == after["rows"] == side["rows"]
+            assert side["rows_too_long"] > 2
+            assert (side["rows_cut"], side["rows_left_out"]) == (0, 0)
             context = ASKED["qa"]["context"]
             is_none = line["start"] is None
             assert is_none == (line["answer"] == "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from tunesmith.data.conversation import Sample, labelled_of
 from tunesmith.data.example import Example
@@ -13,7 +14,7 @@ from tunesmith.data.tokenizer import Tokenizer, encoder_of
 from tunesmith.evaluation.before_after import Measured
 from tunesmith.evaluation.compare import Answer, choose_rows
 from tunesmith.evaluation.held_out import HeldOut, require_finite
-from tunesmith.inference.head_answers import HeadAnswer, answers_of, read_batches
+from tunesmith.inference.head_answers import HeadAnswer, answer_of_windows, answers_of, read_batches
 from tunesmith.models.headed import Head, HeadedModel
 from tunesmith.recipe.evaluation import EvaluationPart
 from tunesmith.recipe.task import Task
@@ -34,13 +35,15 @@ def measure_head(
 ) -> Measured:
     """Measure a model with a head on its held-out rows; examples and samples are the same rows.
 
+    A row may have several examples, its windows, one behind the other.
+
     Raises:
         RunError: a loss is not finite.
     """
     started = time.monotonic()
     held_out, answers = read_all(headed, examples, pad_id=pad_id)
     said = say_all(headed.head, examples, samples, answers, tokenizer)
-    shown = choose_rows(len(examples), part).shown
+    shown = choose_rows(len(samples), part).shown
     return Measured(
         held_out=held_out,
         metrics=scores_of(task, (), said),
@@ -63,7 +66,8 @@ def read_all(
         tokens += int((read.batch.weights_BT > 0).sum())
         for row, answer in zip(read.batch.indices, answers_of(headed.head, read), strict=True):
             answers[row] = answer
-    held_out = HeldOut(total, units, tokens, None, len(examples))
+    rows = len({one.row_id for one in examples})
+    held_out = HeldOut(total, units, tokens, None, rows)
     return held_out, [answer for answer in answers if answer is not None]
 
 
@@ -76,6 +80,8 @@ def say_all(
 ) -> list[Said]:
     """Put answers and what is right into one form."""
     if head.kind == "span":
+        windows = groupby(zip(examples, answers, strict=True), key=lambda one: one[0].row_id)
+        answers = [answer_of_windows(list(group)) for _, group in windows]
         return list(_spans(samples, answers, tokenizer))
     order = sorted if head.several else list
     said: list[Said] = []

@@ -27,7 +27,7 @@ from tunesmith.inference.torch_engine import TorchEngine
 from tunesmith.models.headed import HeadedModel
 from tunesmith.recipe.data import DataPart
 from tunesmith.recipe.evaluation import EvaluationPart
-from tunesmith.recipe.task import PreferenceTask, Task
+from tunesmith.recipe.task import PreferenceTask, QaTask, Task
 from tunesmith.tasks.scores.table import differences_of
 from tunesmith.training.checkpoint import Progress
 from tunesmith.training.loss import LanguageModel
@@ -35,8 +35,11 @@ from tunesmith.training.objective import Objective
 
 
 def held_out_examples(task: Task, part: EvaluationPart, data: RunData) -> Examples:
-    """Return the held-out examples that are measured; of a preference both answers or none."""
-    if isinstance(task, PreferenceTask):
+    """Return the held-out examples that are measured.
+
+    Of a preference they are both answers or none, of a question all windows of its context.
+    """
+    if isinstance(task, PreferenceTask | QaTask):
         return data.validation.spread_rows(part.rows)
     return data.validation.spread(part.rows)
 

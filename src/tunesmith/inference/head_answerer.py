@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, assert_never
 
 from tunesmith.data.conversation import Labelled, Sample, labelled_of
-from tunesmith.data.example import Example
+from tunesmith.data.example import Example, windows_of
 from tunesmith.data.forms.labelled import NO_TAG
 from tunesmith.data.labelled_render import (
     UNLABELLED,
@@ -30,8 +31,9 @@ from tunesmith.data.render_fault import place_of
 from tunesmith.data.rows import RowFault
 from tunesmith.data.tokenizer import Tokenizer, encoder_of
 from tunesmith.inference.answerer import MOST_ROWS
-from tunesmith.inference.head_answers import HeadAnswer, answers_of, read_batches
+from tunesmith.inference.head_answers import HeadAnswer, answer_of_windows, answers_of, read_batches
 from tunesmith.models.headed import HeadedModel
+from tunesmith.recipe.data import DataPart
 from tunesmith.tasks.said import entities_of
 
 MOST_SCORES = 5
@@ -39,20 +41,29 @@ MOST_SCORES = 5
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """A row as the head reads it; `words` are the places that are read, None for a token unseen."""
+    """A row as the head reads it; `words` are the places that are read, None for a token unseen.
+
+    `examples` are the row, or windows of it.
+    """
 
     row: Labelled
     text: ReadText
-    example: Example
+    examples: tuple[Example, ...]
     words: tuple[int | None, ...]
 
 
 class HeadAnswerer:
-    """Lets a model's head say what it says of each row."""
+    """Lets a model's head say what it says of each row.
 
-    def __init__(self, headed: HeadedModel, tokenizer: Tokenizer, *, batch_tokens: int) -> None:
+    `part` is how the rows of training were read: contexts in windows if those were.
+    """
+
+    def __init__(
+        self, headed: HeadedModel, tokenizer: Tokenizer, part: DataPart, *, batch_tokens: int
+    ) -> None:
         self._headed = headed
         self._tokenizer = tokenizer
+        self._part = part
         self._batch_tokens = batch_tokens
         config: Any = headed.model.config
         self._most: int | None = getattr(config, "max_position_embeddings", None)
@@ -71,13 +82,13 @@ class HeadAnswerer:
         """Read all rows in batches of similar length."""
         del numbers  # nothing is drawn
         asked = self._ask(samples)
-        found: list[dict[str, Any]] = [{} for _ in asked]
-        examples = [one.example for one in asked]
+        examples = [example for one in asked for example in one.examples]
+        found: dict[int, HeadAnswer] = {}
         for read in read_batches(self._headed, examples, pad_id=0, max_tokens=self._batch_tokens):
             answers = answers_of(self._headed.head, read)
-            for row, answer in zip(read.batch.indices, answers, strict=True):
-                found[row] = self._line(asked[row], answer)
-        return found
+            found.update(zip(read.batch.indices, answers, strict=True))
+        said = iter(zip(examples, (found[place] for place in range(len(examples))), strict=True))
+        return [self._line(one, list(islice(said, len(one.examples)))) for one in asked]
 
     def _ask(self, samples: Sequence[Sample]) -> list[_Asked]:
         rows = [labelled_of(sample) for sample in samples]
@@ -88,11 +99,18 @@ class HeadAnswerer:
         words = read_places(row, text, last=self._headed.is_decoder)
         marks = [(place, UNLABELLED) for place in sorted({one for one in words if one is not None})]
         example = to_example(sample, text, marks, encoder_of(self._tokenizer))
-        return _Asked(row, text, example, tuple(words))
+        return _Asked(row, text, self._windows(row, example), tuple(words))
+
+    def _windows(self, row: Labelled, example: Example) -> tuple[Example, ...]:
+        most = self._part.max_length
+        is_cut = row.kind == "answers" and self._part.overflow == "chunk" and len(example.places)
+        if not is_cut or len(example.tokens) <= most:
+            return (example,)
+        return tuple(windows_of(example, most, self._part.stride)) or (example,)
 
     def _refuse(self, sample: Sample, asked: _Asked) -> RowFault | None:
-        num_tokens = len(asked.text.tokens)
-        if not len(asked.example.places):
+        num_tokens = max(len(example.tokens) for example in asked.examples)
+        if not len(asked.examples[0].places):
             return place_of(sample).saying(
                 found="a text that becomes no token of the model",
                 expected="a text that the model's tokenizer can write",
@@ -108,8 +126,9 @@ class HeadAnswerer:
             reason="a text that does not fit",
         )
 
-    def _line(self, asked: _Asked, answer: HeadAnswer) -> dict[str, Any]:
+    def _line(self, asked: _Asked, read: Sequence[tuple[Example, HeadAnswer]]) -> dict[str, Any]:
         head, row = self._headed.head, asked.row
+        ((_, answer), *_) = read
         match head.kind:
             case "classes":
                 said = list(answer.labels) if head.several else answer.labels[0]
@@ -121,6 +140,7 @@ class HeadAnswerer:
                 line = {"answer": entities_of(row.texts, tags), "tags": tags}
                 right = list(row.labels)
             case "span":
+                answer = answer_of_windows(read)
                 words, start = words_at(row, asked.text, answer.span)
                 line = {"answer": words, "start": start, "score": answer.scores["span"]}
                 right = list(row.labels)

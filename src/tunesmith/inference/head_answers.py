@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 import torch
@@ -26,12 +26,14 @@ class HeadAnswer:
 
     `labels` are the classes, or the tags of the places that it reads; `span` is the first and the
     last place of an answer, None where there is none; `scores` are probabilities by label, of a
-    span that of its two ends.
+    span that of its two ends. `margin` is by how much the best span is ahead: of no answer where
+    the head knows it, in log odds.
     """
 
     labels: tuple[str, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict[str, float])
     span: tuple[int, int] | None = None
+    margin: float = 0.0
 
 
 def read_batches(
@@ -62,6 +64,18 @@ def answers_of(head: Head, read: Computed[Tensor]) -> list[HeadAnswer]:
     asked_BT = read.batch.weights_BT > 0
     parts = read.value.split(asked_BT.sum(1).tolist())
     return [_answer(head, part, asked_BT[row]) for row, part in enumerate(parts)]
+
+
+def answer_of_windows(windows: Sequence[tuple[Example, HeadAnswer]]) -> HeadAnswer:
+    """Return a row's answer from those to its windows: the one of the best span.
+
+    Its places are those of the whole row. There is no answer where no window has one.
+    """
+    example, best = max(windows, key=lambda window: window[1].margin)
+    if best.span is None:
+        return best
+    first, last = best.span
+    return replace(best, span=(first + example.skipped, last + example.skipped))
 
 
 def _answer(head: Head, logits_PK: Tensor, asked_T: Tensor) -> HeadAnswer:
@@ -95,7 +109,9 @@ def _span(head: Head, logits_P2: Tensor, places: Sequence[int]) -> HeadAnswer:
     allowed[0] = False
     best = int(both_PP.masked_fill(~allowed, -torch.inf).argmax())
     first, last = divmod(best, len(places))
-    if head.abstains and both_PP[0, 0] >= both_PP[first, last]:
-        return HeadAnswer(scores={"span": float(both_PP[0, 0].exp())})
+    ahead = logits_P2[first, 0] + logits_P2[last, 1]
+    margin = float(ahead - logits_P2[0].sum() if head.abstains else ahead)
+    if head.abstains and margin <= 0:
+        return HeadAnswer(scores={"span": float(both_PP[0, 0].exp())}, margin=margin)
     chance = float(both_PP[first, last].exp())
-    return HeadAnswer(scores={"span": chance}, span=(places[first], places[last]))
+    return HeadAnswer((), {"span": chance}, (places[first], places[last]), margin)

@@ -237,10 +237,21 @@ class DataPart(Part):
         Field(
             description=(
                 "What happens to a row that is too long; always counted. chunk: a plain text "
-                "becomes several examples and loses nothing."
+                "becomes several examples and loses nothing, and for a qa head a context is read "
+                "in windows that overlap."
             ),
         ),
     ] = "error"
+    stride: Annotated[
+        int,
+        Field(
+            ge=0,
+            description=(
+                "How many tokens two neighbouring windows of a context share, at most half a "
+                "window: more than the longest answer has."
+            ),
+        ),
+    ] = 128
     limit: Annotated[int | None, Field(ge=1, description="Only the first so many rows.")] = None
     test: Annotated[
         str | None,

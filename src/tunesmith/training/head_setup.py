@@ -27,7 +27,9 @@ def head_of(task: HeadedTask, data: RunData) -> Head:
     """
     match task:
         case QaTask():
-            return Head("span", (START, END), abstains=NONE in data.train.labels_used())
+            # A window of a context need not hold the answer.
+            has_none = NONE in data.train.labels_used() or bool(data.train.pieces.any())
+            return Head("span", (START, END), abstains=has_none)
         case NerTask():
             types = task.labels or _sorted({_type_of(tag) for tag in data.train.labels_used()})
             tags = [mark + kind for kind in types for mark in (BEGINS, INSIDE)]

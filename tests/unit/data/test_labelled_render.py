@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.fakes.tiny import make_tokenizer
 from tunesmith.data.conversation import Conversation, Labelled, Message
-from tunesmith.data.example import NONE, Example, fit
+from tunesmith.data.example import END, NONE, START, Example, fit
 from tunesmith.data.fields import TaskName
 from tunesmith.data.labelled_render import render_labelled
 from tunesmith.data.rows import RowFault
@@ -158,3 +158,51 @@ def test_two_tokens_in_one_piece_cannot_have_two_tags(joining: TextEncoder) -> N
     assert isinstance(fault, RowFault)
     assert fault.reason == "two tokens in one piece"
     assert "'b' of B-X" in fault.found
+
+
+def windows(encoder: TextEncoder, answer: str, max_length: int, stride: int) -> list[Example]:
+    context = "It is in Bled, by the lake, and near the old church."
+    row = Labelled(kind="answers", texts=(context, "Where?"), labels=(answer,) * bool(answer),
+                   starts=(context.find(answer),) * bool(answer))  # fmt: skip
+    example = render(row, encoder, "qa-head")
+    return list(fit(example, max_length, "chunk", stride=stride).examples)
+
+
+def answers_in(examples: list[Example], encoder: TextEncoder) -> list[str]:
+    """The answer that each window teaches, empty for none."""
+    found: list[str] = []
+    for example in examples:
+        ends = {label: place for place, label in zip(example.places.tolist(), example.labels,
+                                                     strict=True) if label}  # fmt: skip
+        assert set(ends) in ({NONE}, {START, END})
+        words = example.tokens[ends[START] : ends[END] + 1] if START in ends else []
+        found.append(encoder.decode(list(words)))
+    return found
+
+
+def test_a_long_context_is_read_in_windows_that_overlap(encoder: TextEncoder) -> None:
+    made = windows(encoder, "lake", 30, 8)
+    (whole,) = windows(encoder, "lake", 1000, 8)
+    num_question = int(np.unique(whole.places)[1])
+    assert len(made) > 2
+    assert {tuple(one.tokens[:num_question].tolist()) for one in made} == {
+        tuple(whole.tokens[:num_question].tolist())
+    }
+    read: list[int] = []
+    for one in made:
+        assert len(one.tokens) <= 30
+        assert sorted({*one.places.tolist()}) == np.flatnonzero(one.weights).tolist()
+        begin = one.skipped
+        assert len(read) - begin == (8 if read else 0)
+        read[begin:] = one.tokens[num_question:].tolist()
+    assert read == whole.tokens[num_question:].tolist()
+    assert set(answers_in(made, encoder)) == {"lake", ""}
+
+
+def test_a_window_that_holds_no_answer_teaches_none(encoder: TextEncoder) -> None:
+    assert set(answers_in(windows(encoder, "", 30, 8), encoder)) == {""}
+
+
+def test_a_context_of_which_no_window_holds_the_answer_does_not_fit(encoder: TextEncoder) -> None:
+    assert windows(encoder, "in Bled, by the lake", 24, 0) == []
+    assert windows(encoder, "lake", 8, 4) == []  # the question leaves no room

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.data.conversation import Sample
+from tunesmith.data.example import Example, Fitted, fit, has_windows
 from tunesmith.data.prepared.sides import Indices
 from tunesmith.data.prepared.store import Store
-from tunesmith.data.render import Example, fit
 from tunesmith.data.rows import RowFault
 from tunesmith.recipe.data import DataPart
 
@@ -51,7 +51,7 @@ class Examples(Sequence[Example]):
         example = self.store.example(int(self.indices[index]))
         if len(example.tokens) <= self.part.max_length:
             return example
-        return fit(example, self.part.max_length, self.part.overflow).examples[self.pieces[index]]
+        return _fit(example, self.part).examples[self.pieces[index]]
 
     def __iter__(self) -> Iterator[Example]:
         """Read one example after the other."""
@@ -104,7 +104,9 @@ class Examples(Sequence[Example]):
 
     def fingerprint(self) -> str:
         """Hash what is trained: tokens and weights of every example, in order, and the cut."""
-        digest = hashlib.sha256(f"{self.part.max_length} {self.part.overflow}".encode())
+        part = self.part
+        shared = f" {part.stride}" if part.overflow == "chunk" else ""
+        digest = hashlib.sha256(f"{part.max_length} {part.overflow}{shared}".encode())
         digest.update(self.store.examples["digest"][self.indices].tobytes())
         digest.update(np.ascontiguousarray(self.lengths).tobytes())
         return digest.hexdigest()
@@ -247,7 +249,7 @@ def _count_rows(store: Store, indices: Indices | list[int]) -> int:
 
 def _fit_one(store: Store, index: int, part: DataPart, fitting: _Fitting) -> None:
     example = store.example(index)
-    fitted = fit(example, part.max_length, part.overflow)
+    fitted = _fit(example, part)
     if not fitted.examples and part.overflow in ("error", "chunk"):
         fitting.num_faults += 1
         if len(fitting.faults) < _MAX_FAULTS_KEPT:
@@ -268,6 +270,10 @@ def _fit_one(store: Store, index: int, part: DataPart, fitting: _Fitting) -> Non
         return
     fitting.truncated += [index] * (fitted.lost_tokens > 0)
     fitting.pieces[index] = useful
+
+
+def _fit(example: Example, part: DataPart) -> Fitted:
+    return fit(example, part.max_length, part.overflow, stride=part.stride)
 
 
 def _join(store: Store, part: DataPart, whole: Indices, fitting: _Fitting) -> Examples:
@@ -296,12 +302,19 @@ def _join(store: Store, part: DataPart, whole: Indices, fitting: _Fitting) -> Ex
 
 def _too_long(example: Example, part: DataPart) -> RowFault:
     wanted = "truncate or drop" if part.overflow == "error" else "truncate, drop or error"
+    fix = f"raise data.max_length, or set data.overflow to {wanted}"
+    if has_windows(example):
+        fix = (
+            "set data.overflow: chunk to read the context in windows, or raise data.max_length"
+            if part.overflow == "error"
+            else "raise data.max_length, or data.stride to more tokens than the answer has"
+        )
     return RowFault(
         file=example.file,
         line=example.line,
         row_id=example.row_id,
         found=f"the row has {len(example.tokens)} tokens",
         expected=f"at most data.max_length = {part.max_length}",
-        fix=f"raise data.max_length, or set data.overflow to {wanted}",
+        fix=fix,
         reason="too long",
     )

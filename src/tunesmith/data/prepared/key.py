@@ -21,7 +21,7 @@ from tunesmith.data.source import DataFile
 from tunesmith.recipe.data import DataPart
 
 # These hold for rows that are ready, so one preparation serves all their values.
-_APPLIED_LATER = {"train", "validation", "test", "max_length", "overflow", "on_bad_row"}
+_APPLIED_LATER = {"train", "validation", "test", "max_length", "overflow", "stride", "on_bad_row"}
 
 KeyParts = Mapping[str, str]
 

@@ -125,9 +125,10 @@ def _describe(
     count = _row_counter(arrays)
     is_long = arrays.lengths > max_length
     is_used = arrays.used_lengths > 0
-    # A chunk of a text repeats a token or two of the one before: more is used than there was.
+    # A chunk of a text, or a window of a context, repeats tokens of the one before: more is used
+    # than there was.
     lost = np.maximum(0, arrays.lengths.astype(np.int64) - arrays.used_lengths)
-    lost_supervised = arrays.supervised.astype(np.int64) - arrays.used_supervised
+    lost_supervised = np.maximum(0, arrays.supervised.astype(np.int64) - arrays.used_supervised)
     return SideXRay(
         rows=arrays.num_rows,
         examples=len(arrays.lengths),

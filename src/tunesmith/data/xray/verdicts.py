@@ -104,8 +104,12 @@ def _too_long(xray: XRay, name: str, side: SideXRay) -> Iterator[Verdict]:
 
 
 def _ways_out(xray: XRay) -> str:
-    """Name what else may be done with rows that are too long; only a plain text can be cut up."""
-    return "chunk, truncate or drop" if xray.format == "text" else "truncate or drop"
+    """Name what else may be done with rows that are too long.
+
+    Only a plain text can be cut up, and the context of a question that a head answers.
+    """
+    is_cut = xray.format == "text" or (xray.task == "qa-head" and xray.overflow != "chunk")
+    return "chunk, truncate or drop" if is_cut else "truncate or drop"
 
 
 def _end_of_turn(side: SideXRay) -> Iterator[Verdict]:
