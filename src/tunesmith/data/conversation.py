@@ -46,7 +46,7 @@ class Labelled:
 
     kind      texts                   labels                          starts
     classes   the text, or the pair   its class, or its several ones  -
-    tags      the tokens              one for each token, as IOB2     -
+    tags      the tokens              one for each token, as IOB2     where each is in `whole`
     answers   context, question       the answers, all of them right  where each is in the context,
                                                                       in characters, or -1
     """
@@ -55,6 +55,8 @@ class Labelled:
     texts: tuple[str, ...]
     labels: tuple[str, ...]
     starts: tuple[int, ...] = ()
+    whole: str = ""
+    """The text that tokens are words of; empty, and no starts, where a row has its tokens only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from typing import Any
 from tunesmith.data.conversation import Sample
 from tunesmith.data.fields import Columns, FieldReader, ReadOptions, TaskName
 from tunesmith.data.forms.chat import ALPACA, MESSAGES, PROMPT_COMPLETION, SHAREGPT, TEXT
+from tunesmith.data.forms.entities import ENTITIES
 from tunesmith.data.forms.form import Format, FormatName
 from tunesmith.data.forms.labelled import CLASSIFICATION, NER
 from tunesmith.data.forms.preference import PREFERENCE
@@ -51,6 +52,7 @@ FORMATS: dict[FormatName, Format] = {
         TEXT_GENERATION,
         CLASSIFICATION,
         TRANSLATION,
+        ENTITIES,
         TEXT,
     )
 }

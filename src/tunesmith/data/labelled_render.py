@@ -2,8 +2,8 @@ r"""From a labelled row to tokens, and the places at which a head reads.
 
     task                   text of a decoder        of an encoder                places
     classification-head    text \n text             [CLS] text [SEP] text [SEP]  the last token
-    ner-head               the tokens, one space    the same, [CLS] and [SEP]    one for each token
-                           between two
+    ner-head               the text, or the tokens  the same, [CLS] and [SEP]    one for each token
+                           with a space between two
     qa-head                question \n context      [CLS] question [SEP] ...     the first token,
                                                                                  and all the context
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple, assert_never
 
 import numpy as np
@@ -74,23 +75,26 @@ def read_texts(rows: Sequence[Labelled], encoder: TextEncoder) -> list[ReadText]
     ]
 
 
-def _places_of_tokens(words: Sequence[str], text: ReadText, *, last: bool) -> list[int | None]:
+def _borders(row: Labelled) -> list[tuple[int, int]]:
+    """Return where each token of a row begins and ends in its text."""
+    starts = row.starts or accumulate((len(word) + 1 for word in row.texts[:-1]), initial=0)
+    return [(start, start + len(word)) for word, start in zip(row.texts, starts, strict=True)]
+
+
+def _places_of_tokens(
+    borders: Sequence[tuple[int, int]], text: ReadText, *, last: bool
+) -> list[int | None]:
     """Return the piece that counts of each token; None for one that shows nothing."""
-    places: list[int | None] = [None] * len(words)
-    start = 0
-    borders: list[tuple[int, int]] = []
-    for word in words:
-        borders.append((start, start + len(word)))
-        start += len(word) + 1
+    places: list[int | None] = [None] * len(borders)
     word = 0
     for place, offset in enumerate(text.offsets):
         if offset is None or offset[0] == offset[1]:
             continue
-        while word < len(words) and borders[word][1] <= offset[0]:
+        while word < len(borders) and borders[word][1] <= offset[0]:
             word += 1
         # a piece that begins with the space before a token is of that token
         own = word
-        while own < len(words) and borders[own][0] < offset[1]:
+        while own < len(borders) and borders[own][0] < offset[1]:
             is_inside = min(borders[own][1], offset[1]) > max(borders[own][0], offset[0])
             if is_inside and (last or places[own] is None):
                 places[own] = place
@@ -101,7 +105,7 @@ def _places_of_tokens(words: Sequence[str], text: ReadText, *, last: bool) -> li
 def _text_of(row: Labelled, *, separates: bool) -> Text:
     match row.kind:
         case "tags":
-            return Text((" ".join(row.texts),), 0)
+            return Text((row.whole or " ".join(row.texts),), 0)
         case "classes":
             parts = row.texts
         case "answers":
@@ -137,7 +141,7 @@ def read_places(row: Labelled, text: ReadText, *, last: bool) -> list[int | None
         case "classes":
             return [len(text.tokens) - 1] if text.tokens else []
         case "tags":
-            return _places_of_tokens(row.texts, text, last=last)
+            return _places_of_tokens(_borders(row), text, last=last)
         case "answers":
             context = [place for place, offset in enumerate(text.offsets) if offset is not None]
             return [0, *context] if context else []

@@ -111,7 +111,7 @@ def _shown(sample: Sample, said: Said, head: Head) -> Answer:
     right = said.right[:1] if head.kind == "span" else said.right
     return Answer(
         row_id=said.row_id,
-        prompt=joint.join(texts),
+        prompt=labelled.whole or joint.join(texts),
         reference=between.join(right) or no_text,
         text=between.join(said.said) or no_text,
         finish_reason="stop",

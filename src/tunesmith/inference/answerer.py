@@ -125,5 +125,5 @@ def _said(question: Question, text: str) -> dict[str, Any]:
     labelled = question.labelled
     if labelled is None or labelled.kind != "tags":
         return {"answer": text}
-    tags, _ = tags_of(text, labelled.texts)
-    return {"answer": text, "entities": entities_of(labelled.texts, tags)}
+    tags, _ = tags_of(text, labelled)
+    return {"answer": text, "entities": entities_of(labelled, tags)}

@@ -5,8 +5,9 @@
     ner              a list of {type, words, start, end}   tags: one for each token, in IOB2
     qa               the words of the text; "" for none    start: where, in characters; score
 
-`start` and `end` of an entity count tokens, the end being the first one behind it. `reference` is
-the row's own answer in the same form, where it has one (of an entity's text: its tags).
+`start` and `end` of an entity count tokens, the end being the first one behind it. Of a row that
+has its text they count characters, and `tokens` are beside the tags. `reference` is the row's own
+answer in the same form, where it has one (of entities: their tags).
 """
 
 from __future__ import annotations
@@ -137,7 +138,8 @@ class HeadAnswerer:
                 right: object = list(row.labels) if head.several else "".join(row.labels[:1])
             case "tags":
                 tags = _tags(asked.words, answer.labels)
-                line = {"answer": entities_of(row.texts, tags), "tags": tags}
+                line = {"answer": entities_of(row, tags), "tags": tags}
+                line |= {"tokens": list(row.texts)} if row.whole else {}
                 right = list(row.labels)
             case "span":
                 answer = answer_of_windows(read)

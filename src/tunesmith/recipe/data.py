@@ -19,6 +19,7 @@ FormatName = Literal[
     "preference",
     "classification",
     "ner",
+    "entities",
     "qa",
     "summarization",
     "translation",
@@ -109,6 +110,10 @@ class ColumnMap(Part):
     ] = None
     tags: Annotated[
         str | None, Field(min_length=1, description="The column of the list of the words' tags.")
+    ] = None
+    entities: Annotated[
+        str | None,
+        Field(min_length=1, description="The column of the list of a text's entities."),
     ] = None
     question: Annotated[str | None, Field(min_length=1, description="The question's column.")] = (
         None

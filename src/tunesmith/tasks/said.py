@@ -12,6 +12,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tunesmith.data.conversation import Labelled
+from tunesmith.data.forms.entities import words_of
 from tunesmith.data.forms.labelled import NO_ENTITY, NO_LABEL, NO_TAG, entity_spans
 from tunesmith.data.forms.qa import NO_ANSWER
 from tunesmith.tasks.question import Question
@@ -41,7 +43,7 @@ def understand(question: Question, text: str, labels: Collection[str]) -> Said:
             said = tuple(sorted(_several_labels(text, labels)))
             return Said(question.row_id, said, tuple(sorted(labelled.labels)))
         case "tags":
-            tags, lost = tags_of(text, labelled.texts)
+            tags, lost = tags_of(text, labelled)
             return Said(question.row_id, tuple(tags), labelled.labels, lost)
         case "answers":
             is_none = text not in labelled.labels and _is_no_answer(text)
@@ -65,19 +67,20 @@ def _several_labels(text: str, labels: Collection[str]) -> set[str]:
     return {label for part in parts if part != NO_LABEL for label in _one_label(part, labels)}
 
 
-def tags_of(text: str, tokens: Sequence[str]) -> tuple[list[str], int]:
+def tags_of(text: str, labelled: Labelled) -> tuple[list[str], int]:
     """Read entities written one on a line as `TYPE: words`, and find each in the text.
 
     An entity is the first run of these tokens that is not taken yet, behind the one before where
     there is such a one. Returns the tags and how many entities the text does not hold.
     """
+    tokens = labelled.texts
     tags = [NO_TAG] * len(tokens)
     lost = behind = 0
     for line in text.splitlines():
         kind, colon, words = (part.strip() for part in line.partition(":"))
         if not line.strip() or line.strip() == NO_ENTITY:
             continue
-        wanted = words.split()
+        wanted = [word for word, _ in words_of(words)] if labelled.whole else words.split()
         place = _find(wanted, tokens, tags, behind) if colon and kind and wanted else None
         if place is None:
             lost += 1
@@ -87,15 +90,23 @@ def tags_of(text: str, tokens: Sequence[str]) -> tuple[list[str], int]:
     return tags, lost
 
 
-def entities_of(tokens: Sequence[str], tags: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the entities of tags, each with its type, its words and where they are in the tokens.
+def entities_of(labelled: Labelled, tags: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the entities of tags, each with its type, its words and where they are.
 
-    An I- that follows nothing of its type begins one, too.
+    That is in the tokens, or of a row that has its text, in the characters of the text. An I- that
+    follows nothing of its type begins one, too.
     """
-    return [
-        {"type": kind, "words": " ".join(tokens[start:end]), "start": start, "end": end}
-        for kind, start, end in entity_spans(tags)
-    ]
+    found: list[dict[str, Any]] = []
+    for kind, start, end in entity_spans(tags):
+        words = " ".join(labelled.texts[start:end])
+        if labelled.whole:
+            start, end = (
+                labelled.starts[start],
+                labelled.starts[end - 1] + len(labelled.texts[end - 1]),
+            )
+            words = labelled.whole[start:end]
+        found.append({"type": kind, "words": words, "start": start, "end": end})
+    return found
 
 
 def _find(

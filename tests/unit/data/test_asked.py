@@ -43,6 +43,7 @@ WHOLE: list[tuple[FormatName, TaskName, dict[str, Any], tuple[str, ...]]] = [
     ("qa", "qa", {"question": "who?", "context": "Ada did", "answer_text": "Ada"},
      ("answer_text",)),
     ("ner", "ner", {"tokens": ["Ada", "did"], "ner_tags": ["B-PER", "O"]}, ("ner_tags",)),
+    ("entities", "ner", {"text": "Ada did.", "entities": [[0, 3, "PER"]]}, ("entities",)),
     ("summarization", "chat", {"article": "long text", "highlights": "short"}, ("highlights",)),
     ("text-generation", "chat", {"text": "a", "ground_truth": "b"}, ("ground_truth",)),
     ("classification", "chat", {"text": "late parcel", "intent": "delivery"}, ("intent",)),

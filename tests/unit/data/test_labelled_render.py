@@ -9,6 +9,7 @@ from tests.fakes.tiny import make_tokenizer
 from tunesmith.data.conversation import Conversation, Labelled, Message
 from tunesmith.data.example import END, NONE, START, Example, fit
 from tunesmith.data.fields import TaskName
+from tunesmith.data.forms.entities import words_of
 from tunesmith.data.labelled_render import render_labelled
 from tunesmith.data.rows import RowFault
 from tunesmith.data.tokenizer import TextEncoder, encoder_of, load_tokenizer
@@ -206,3 +207,15 @@ def test_a_window_that_holds_no_answer_teaches_none(encoder: TextEncoder) -> Non
 def test_a_context_of_which_no_window_holds_the_answer_does_not_fit(encoder: TextEncoder) -> None:
     assert windows(encoder, "in Bled, by the lake", 24, 0) == []
     assert windows(encoder, "lake", 8, 4) == []  # the question leaves no room
+
+
+def test_the_words_of_a_text_are_read_at_their_own_places(encoder: TextEncoder) -> None:
+    whole = "Ana,\n in Rio."
+    words = words_of(whole)
+    row = Labelled(
+        kind="tags", texts=tuple(word for word, _ in words), whole=whole,
+        starts=tuple(start for _, start in words), labels=("B-PER", "O", "O", "B-LOC", "O"),
+    )  # fmt: skip
+    example = render(row, encoder, "ner-head")
+    assert encoder.decode(example.tokens.tolist()).endswith(whole)
+    assert [text.strip() for text, _ in texts_at(example, encoder)] == ["A", ",", "in", "R", "."]

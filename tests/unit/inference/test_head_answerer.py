@@ -87,8 +87,9 @@ def test_the_reference_is_in_the_form_of_the_answer(folder: Path) -> None:
 
 
 def test_entities_are_named_with_their_tokens() -> None:
-    tokens = ["Ana", "saw", "Novi", "Sad", "Rio"]
-    found = entities_of(tokens, ["B-PER", "O", "B-LOC", "I-LOC", "I-PER"])
+    tokens = ("Ana", "saw", "Novi", "Sad", "Rio")
+    labelled = Labelled(kind="tags", texts=tokens, labels=())
+    found = entities_of(labelled, ["B-PER", "O", "B-LOC", "I-LOC", "I-PER"])
     assert found == [
         {"type": "PER", "words": "Ana", "start": 0, "end": 1},
         {"type": "LOC", "words": "Novi Sad", "start": 2, "end": 4},

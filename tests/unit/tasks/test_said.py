@@ -30,7 +30,8 @@ ZAGREB = ("Ana", "saw", "Novi", "Sad", "and", "Ana")
     ],
 )
 def test_written_entities_are_found_in_the_text(text: str, tags: str, lost: int) -> None:
-    assert tags_of(text, ZAGREB) == (tags.split(), lost)
+    labelled = Labelled(kind="tags", texts=ZAGREB, labels=())
+    assert tags_of(text, labelled) == (tags.split(), lost)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,10 @@ from tunesmith.data.forms.form import Column, Format, read_system
 
 NO_ENTITY = NO_LABEL = "none"
 NO_TAG = "O"
+NER_INSTRUCTION = (
+    "List the named entities in the text, one on a line as TYPE: words. "
+    f"Answer {NO_ENTITY} if there is no entity."
+)
 _BEGINS = ("B", "S", "U")
 _INSIDE = ("I", "E", "L")
 _LAST = ("S", "U", "E", "L")
@@ -100,13 +104,9 @@ def _read_ner(reader: FieldReader) -> Sample:
         return ask(reader, "", "", "")
     named = tags or [NO_TAG] * len(tokens)
     answer = "\n".join(f"{kind}: {words}" for kind, words in find_entities(tokens, named))
-    instruction = (
-        "List the named entities in the text, one on a line as TYPE: words. "
-        f"Answer {NO_ENTITY} if there is no entity."
-    )
     labelled = Labelled(kind="tags", texts=tuple(tokens), labels=tuple(to_iob2(tags)))
     answer = "" if has_none else answer or NO_ENTITY
-    return ask(reader, instruction, " ".join(tokens), answer, labelled)
+    return ask(reader, NER_INSTRUCTION, " ".join(tokens), answer, labelled)
 
 
 def _read_token(reader: FieldReader, field: str, token: object) -> str:

@@ -62,7 +62,7 @@ def _labelled(values: dict[str, Any] | None) -> Labelled | None:
     if values is None:
         return None
     lists = {key: tuple(values[key]) for key in ("texts", "labels", "starts")}
-    return Labelled(kind=values["kind"], **lists)
+    return Labelled(kind=values["kind"], whole=values["whole"], **lists)
 
 
 def _messages(items: list[dict[str, Any]]) -> tuple[Message, ...]:
