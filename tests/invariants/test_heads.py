@@ -13,12 +13,18 @@ import transformers
 from torch import Tensor
 
 from tests.fakes.architectures import DECODERS, ENCODERS, save_decoder, save_encoder
-from tunesmith.core.errors import ModelError
+from tunesmith.core.errors import ModelError, RunError
 from tunesmith.data.collate import Batch, to_batch
 from tunesmith.data.example import Example
+from tunesmith.data.tokenizer import load_tokenizer
+from tunesmith.export import merged_headed
+from tunesmith.export.merged import merge
+from tunesmith.inference.loading import load
 from tunesmith.methods.attach import load_adapter
 from tunesmith.methods.headed_method import apply_headed
+from tunesmith.methods.merge import MergeDtype
 from tunesmith.methods.switching import adapters_off
+from tunesmith.models.head_file import write_head
 from tunesmith.models.headed import Head, HeadedModel, load_headed
 from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.model import ModelPart
@@ -151,7 +157,7 @@ def as_transformers_loads(folder: Path, final: Path, head: Head, method: str) ->
     own = kind._model_mapping[type(transformers.AutoConfig.from_pretrained(folder))]
     given: dict[str, Any] = names if own.base_model_prefix == "transformer" else {}
     if method == "full":
-        return kind.from_pretrained(final, **given).eval()
+        return kind.from_pretrained(final).eval()
     given = {**given, "num_labels": len(head.labels), "pad_token_id": PAD}
     base = kind.from_pretrained(folder, **given)
     return peft.PeftModel.from_pretrained(base, str(final)).eval()
@@ -247,3 +253,59 @@ def test_a_new_head_starts_from_the_seed(folder_of: Callable[[str], Path]) -> No
     part = ModelPart(source="m", dtype="fp32")
     other = load_headed(folder_of("llama"), part, HEADS["classes"], seed=1)
     assert not first.last_layer.weight.equal(other.last_layer.weight)
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")
+@pytest.mark.parametrize(
+    ("name", "what", "method", "dtype"),
+    [
+        ("llama", "classes", "lora", "original"), ("llama", "span", "dora", "fp32"),
+        ("gpt2", "tags", "lora", "original"), ("gpt2", "span", "dora", "bf16"),
+        ("qwen3", "tags", "ia3", "bf16"), ("bert", "several", "rslora", "original"),
+        ("bert", "span", "ia3", "fp32"), ("modernbert", "tags", "dora", "original"),
+    ],
+)  # fmt: skip
+def test_merged_with_its_base_a_head_is_transformers_own_model_with_equal_numbers(
+    folder_of: Callable[[str], Path],
+    tmp_path: Path,
+    name: str,
+    what: str,
+    method: str,
+    dtype: MergeDtype,
+) -> None:
+    head, folder, recipe = HEADS[what], folder_of(name), recipe_of(method)
+    examples = rows(head)
+    batch = to_batch(examples, PAD)
+    headed = load_it(folder, head)
+    applied = apply_headed(headed, recipe.method, seed=0)
+    train(headed, applied, recipe, [examples])
+    applied.save(tmp_path / "adapter", base=str(folder))
+    write_head(tmp_path / "adapter", head)
+    record = merge(str(tmp_path / "adapter"), tmp_path / "merged", dtype=dtype)
+    assert record["check"]["is_within_tolerance"]
+    assert record["head"]["labels"] == head.labels
+    tolerance = 0.05 * float(logits(headed, batch).abs().max()) if dtype == "bf16" else 1e-4
+    loaded = CLASSES[head.kind].from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
+    wanted = logits(headed, batch)
+    torch.testing.assert_close(theirs(loaded, head, batch), wanted, rtol=0, atol=tolerance)
+    if head.kind != "span":
+        assert tuple(loaded.config.id2label.values()) == head.labels
+    again = load(str(tmp_path / "merged")).headed
+    assert again is not None
+    assert (again.new, again.head) == ((), head)
+    assert load_tokenizer(tmp_path / "merged").get_vocab() == load_tokenizer(folder).get_vocab()
+
+
+def test_a_head_that_does_not_agree_after_merging_is_no_model(
+    folder_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head, folder = HEADS["classes"], folder_of("llama")
+    headed = load_it(folder, head)
+    applied = apply_headed(headed, recipe_of("lora").method, seed=0)
+    train(headed, applied, recipe_of("lora"), [rows(head)])
+    applied.save(tmp_path / "adapter", base=str(folder))
+    write_head(tmp_path / "adapter", head)
+    monkeypatch.setattr(merged_headed, "merge_into", lambda *_: [])
+    with pytest.raises(RunError, match="the result differs"):
+        merge(str(tmp_path / "adapter"), tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()

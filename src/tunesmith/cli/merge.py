@@ -52,7 +52,11 @@ def merge(
         return 0
     out.say(f"merged: {output}", style="bold")
     out.show_pairs(_numbers(answer))
-    out.say("talk to it with: " + suggest("chat", output))
+    if "head" in answer:
+        files = ("--input", "rows.jsonl", "--output", "answers.jsonl")
+        out.say("answer a file of rows with: " + suggest("predict", output, *files))
+    else:
+        out.say("talk to it with: " + suggest("chat", output))
     return 0
 
 
@@ -64,8 +68,7 @@ def _numbers(answer: Mapping[str, Any]) -> dict[str, str]:
         "weights": f"{answer['bytes'] / 1e6:,.0f} MB, {answer['merged_tensors']} tensors changed",
         "checked": f"logits differ by {check['max_abs_diff']:.2g} at most (rounding explains "
         f"{check['tolerance']:.2g}), computed in {check['computed_in']}",
-        "same words": f"{check['top1_agreement']:.1%} of {check['compared_tokens']} likeliest "
-        f"tokens; greedy answers {'the same' if check['same_greedy_tokens'] else 'differ'}",
+        **_same_words(check),
     }
     rounded = answer.get("rounded_base")
     if rounded:
@@ -74,3 +77,11 @@ def _numbers(answer: Mapping[str, Any]) -> dict[str, str]:
             f"{rounded['top1_agreement']:.1%} of the likeliest tokens are the same"
         )
     return numbers
+
+
+def _same_words(check: Mapping[str, Any]) -> dict[str, str]:
+    share, compared = f"{check['top1_agreement']:.1%}", check["compared_tokens"]
+    if "same_greedy_tokens" not in check:
+        return {"the head says": f"the same in {share} of {compared} places"}
+    greedy = "the same" if check["same_greedy_tokens"] else "differ"
+    return {"same words": f"{share} of {compared} likeliest tokens; greedy answers {greedy}"}

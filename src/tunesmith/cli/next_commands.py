@@ -31,10 +31,10 @@ def next_commands(run_dir: RunDir) -> dict[str, str]:
     talking = {
         "talk to it": suggest("chat", run_dir.path, *said),
         "talk to what it was before": suggest("chat", shlex.quote(recipe.model.source), *said),
-        **_merging(recipe, run_dir),
     }
     return {
         **({} if has_head(recipe.task) else talking),  # a head writes nothing
+        **_merging(recipe, run_dir),
         "answer a file of rows": suggest("predict", run_dir.path, *files, *said),
         "check your own data": suggest("data check my-data.jsonl"),
         "train on it": f"{copy}; {edit}; {suggest('train my-recipe.yaml')}",

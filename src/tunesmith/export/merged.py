@@ -19,16 +19,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from tunesmith import __version__
-from tunesmith.core.errors import Fault, MachineError, ModelError, TunesmithError
+from tunesmith.core.errors import Fault, MachineError, TunesmithError
 from tunesmith.core.file_hash import file_sha256
 from tunesmith.core.hardware import available_memory_bytes, free_disk_bytes
 from tunesmith.core.log import set_up_logging
 from tunesmith.core.run_dir import disk_error, write_json
 from tunesmith.data.tokenizer import load_tokenizer
+from tunesmith.export.merge_record import check_record, merge_record, rounded_record
+from tunesmith.export.merged_headed import bytes_of_headed, fill_headed
 from tunesmith.export.model_files import copy_model_files, stop_at, write_index
 from tunesmith.export.verify import (
-    Agreement,
     Answers,
     compare,
     greedy_answers,
@@ -36,14 +36,14 @@ from tunesmith.export.verify import (
     require_agreement,
 )
 from tunesmith.export.what import Trained, find_trained
-from tunesmith.methods.adapter_files import WEIGHTS_FILE, read_adapter
+from tunesmith.methods.adapter_files import read_adapter
 from tunesmith.methods.attach import load_adapter
 from tunesmith.methods.merge import MergeDtype, MergePlan, plan_merge, write_merged
 from tunesmith.models.facts import read_facts
 from tunesmith.models.head_file import read_head
 from tunesmith.models.load import Dtype, load_base, load_model
 from tunesmith.models.shards import WrittenFile
-from tunesmith.recipe.adapter_config import library_word, read_adapter_config
+from tunesmith.recipe.adapter_config import library_word
 
 MERGE_FILE = "merge.json"
 Tell = Callable[[str], None]
@@ -69,14 +69,19 @@ def merge(
     output = output.expanduser().absolute()
     _require_free(output)
     trained = find_trained(what, base)
-    _require_writer(trained.folder)
-    plan = _plan(trained, dtype)
-    _require_space(output, plan.bytes)
+    head = read_head(trained.folder)
+    plan = _plan(trained, dtype) if head is None else None
+    _require_space(output, plan.bytes if plan else bytes_of_headed(trained, dtype))
     unfinished = output.with_name(f".{output.name}.merging")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        record = _fill(unfinished, trained, plan, dtype, tell)
+        if head is not None:
+            record = fill_headed(unfinished, trained, head, dtype, tell)
+        else:
+            assert plan is not None, "only a head has no plan"
+            record = _fill(unfinished, trained, plan, dtype, tell)
+        write_json(unfinished / MERGE_FILE, record)
         if output.exists():  # empty
             output.rmdir()
         unfinished.rename(output)
@@ -85,18 +90,6 @@ def merge(
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return record
-
-
-def _require_writer(folder: Path) -> None:
-    if read_head(folder) is None:
-        return
-    fault = Fault(
-        found="an adapter with a head, which is not merged in this version",
-        where=str(folder),
-        fix="load base and adapter with PEFT as docs/tasks.md shows, merge_and_unload(), and save "
-        "the result",
-    )
-    raise ModelError(fault, code="adapter_unsupported")
 
 
 def _plan(trained: Trained, dtype: MergeDtype) -> MergePlan:
@@ -131,13 +124,13 @@ def _fill(
     agreement = compare(wanted, logits_of(merged, wanted.tokens_BT), _coarser(stored, computed))
     require_agreement(agreement, str(folder))
     del merged
-    record = _record(trained, plan, dtype, files)
-    record["check"] = {"against": "the adapter on the original weights", "computed_in": computed}
-    record["check"] |= agreement.as_json()
+    record = merge_record(
+        trained, dtype, files, merged_tensors=len(plan.merged), unties_head=plan.unties_head
+    )
+    record["check"] = check_record(agreement, computed)
     if trained.part.base is not None:
         tell(f"asking the base in {trained.part.base} with its adapter")
         record["rounded_base"] = _rounded(trained, wanted)
-    write_json(folder / MERGE_FILE, record)
     return record
 
 
@@ -150,42 +143,7 @@ def _rounded(trained: Trained, wanted: Answers) -> dict[str, Any]:
     """How far the result is from what the run itself computed, whose base was rounded."""
     model = load_base(trained.base.folder, trained.part)
     load_adapter(model, trained.folder)
-    agreement: Agreement = compare(wanted, logits_of(model, wanted.tokens_BT), "fp32")
-    numbers = asdict(agreement)
-    del numbers["tolerance"]  # quantising is no rounding error of ours
-    return {"base": trained.part.base, **numbers}
-
-
-def _record(
-    trained: Trained,
-    plan: MergePlan,
-    dtype: MergeDtype,
-    files: Sequence[WrittenFile],
-) -> dict[str, Any]:
-    base = trained.base
-    return {
-        "tunesmith": __version__,
-        "base": {"name": base.name, "origin": dict(base.origin), "sha256s": dict(base.sha256s)},
-        "adapter": {
-            "folder": str(trained.folder),
-            **_kind(trained.folder),
-            "sha256": file_sha256(trained.folder / WEIGHTS_FILE),
-        },
-        "system": trained.system,
-        "dtype": dtype,
-        "merged_tensors": len(plan.merged),
-        "unties_head": plan.unties_head,
-        "bytes": sum(file.bytes for file in files),
-        "sha256s": {file.path.name: file.sha256 for file in files},
-    }
-
-
-def _kind(folder: Path) -> dict[str, Any]:
-    word = library_word(folder)
-    if word is not None:
-        return {"type": word}
-    config = read_adapter_config(folder)
-    return {"type": config.type, "rank": config.rank}
+    return rounded_record(trained, compare(wanted, logits_of(model, wanted.tokens_BT), "fp32"))
 
 
 def _computing_dtype(folder: Path) -> Dtype:

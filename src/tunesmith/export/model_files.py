@@ -34,13 +34,21 @@ def copy_model_files(trained: Trained, folder: Path, dtype: str, *, unties_head:
         is_index = file.name.endswith(".index.json")
         if file.is_file() and file.suffix in COPIED and not is_index:
             shutil.copyfile(file, folder / file.name)
-    own = trained.tokenizer_folder
-    if own != trained.base.folder:
-        for name in TOKENIZER_SETTINGS:
-            (folder / name).unlink(missing_ok=True)
-            if (own / name).is_file():
-                shutil.copyfile(own / name, folder / name)
+    copy_tokenizer(trained, folder)
     _write_config(folder / "config.json", dtype, unties_head=unties_head)
+
+
+def copy_tokenizer(trained: Trained, folder: Path) -> None:
+    """Copy the tokenizer that the adapter was trained with, in place of any that is there.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    own = trained.tokenizer_folder
+    for name in TOKENIZER_SETTINGS:
+        (folder / name).unlink(missing_ok=True)
+        if (own / name).is_file():
+            shutil.copyfile(own / name, folder / name)
 
 
 def stop_at(folder: Path, eos_id: int | None) -> None:

@@ -1,9 +1,10 @@
 """Holds what was written beside what it was made from, by logits and by greedy answers.
 
 The source continues a few beginnings by its likeliest token, 32 times. The result then reads these
-texts once: where its likeliest tokens are the same ones, its own answers are the same.
+texts once: where its likeliest tokens are the same ones, its own answers are the same. A head reads
+the beginnings, and is compared in what it says of them.
 
-Shapes: B beginnings, T tokens, V vocabulary.
+Shapes: B beginnings, T tokens, V vocabulary, S and P places that a head reads, K labels.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from transformers import DynamicCache
 from tunesmith.core.errors import Fault, RunError
 from tunesmith.data.tokenizer import Tokenizer, encoder_of
 from tunesmith.models.evaluating import evaluating
+from tunesmith.models.headed import Head, HeadedModel
 
 BEGINNINGS = (
     "The weather today is",
@@ -49,7 +51,8 @@ class Agreement:
     max_abs_logit: float
     tolerance: float
     top1_agreement: float
-    same_greedy_tokens: bool
+    same_greedy_tokens: bool | None = None
+    """None of a head, which writes nothing."""
 
     @property
     def is_within(self) -> bool:
@@ -58,7 +61,8 @@ class Agreement:
 
     def as_json(self) -> dict[str, Any]:
         """The numbers, with the verdict."""
-        return {**asdict(self), "is_within_tolerance": self.is_within}
+        known = {name: value for name, value in asdict(self).items() if value is not None}
+        return {**known, "is_within_tolerance": self.is_within}
 
 
 def greedy_answers(model: Any, tokenizer: Tokenizer) -> Answers:
@@ -92,6 +96,35 @@ def compare(wanted: Answers, logits_BTV: Tensor, dtype: str) -> Agreement:
         tolerance=TOLERANCE[dtype] * largest,
         top1_agreement=float(same_BT.float().mean()),
         same_greedy_tokens=bool((answered == wanted.tokens_BT[:, BEGINNING_TOKENS:]).all()),
+    )
+
+
+def head_logits(headed: HeadedModel, tokenizer: Tokenizer) -> Tensor:
+    """What a head says to the beginnings, each repeated to 40 tokens: [B, places, K] in fp32."""
+    begin_BT = _beginnings(headed.model, tokenizer)
+    room = _room(headed.model, begin_BT)
+    tokens_BT = begin_BT.repeat(1, 1 + ANSWER_TOKENS // BEGINNING_TOKENS)
+    tokens_BT = tokens_BT[:, : BEGINNING_TOKENS + room]
+    rows, length = tokens_BT.shape
+    asked_BT = torch.ones_like(tokens_BT, dtype=torch.bool)
+    if headed.head.kind == "classes":
+        asked_BT[:, :-1] = False
+    with evaluating(headed.model):
+        logits_SK = headed.logits(tokens_BT, torch.full((rows,), length), asked_BT)
+    return logits_SK.view(rows, -1, logits_SK.shape[-1])
+
+
+def compare_heads(head: Head, wanted_BPK: Tensor, logits_BPK: Tensor, dtype: str) -> Agreement:
+    """Hold what a head says beside what it should; of a span it says places, else labels."""
+    largest = max(float(wanted_BPK.abs().max()), 1.0)
+    axis = 1 if head.kind == "span" else -1
+    same = logits_BPK.argmax(axis) == wanted_BPK.argmax(axis)
+    return Agreement(
+        compared_tokens=same.numel(),
+        max_abs_diff=float((logits_BPK - wanted_BPK).abs().max()),
+        max_abs_logit=largest,
+        tolerance=TOLERANCE[dtype] * largest,
+        top1_agreement=float(same.float().mean()),
     )
 
 

@@ -171,9 +171,9 @@ def _value(weight: Tensor, piece: Piece, file: Path) -> Tensor:
         return _finite(weight.to(dtype), piece, file)
     weight_OI = weight.T if piece.transposed else weight
     merged_OI = merged_weight(weight_OI, piece.update)
-    error = check_merged(weight_OI, piece.update, merged_OI)
-    if not error <= PROBE_TOLERANCE:
-        raise RunError(_differs(piece, error, file), code="merge_differs")
+    fault = merge_differs(piece.stored.name, weight_OI, piece.update, merged_OI, file)
+    if fault is not None:
+        raise RunError(fault, code="merge_differs")
     return _finite((merged_OI.T if piece.transposed else merged_OI).to(dtype), piece, file)
 
 
@@ -188,11 +188,17 @@ def _finite(value: Tensor, piece: Piece, file: Path) -> Tensor:
     raise ModelError(Fault(found=found, where=str(file), fix=fix), code="not_finite")
 
 
-def _differs(piece: Piece, error: float, file: Path) -> Fault:
+def merge_differs(
+    name: str, weight_OI: Tensor, update: Update, merged_OI: Tensor, where: Path
+) -> Fault | None:
+    """Say of a merged matrix that it does not compute what the adapter's layer does, if so."""
+    error = check_merged(weight_OI, update, merged_OI)
+    if error <= PROBE_TOLERANCE:
+        return None
     return Fault(
-        found=f"{piece.stored.name}: merged, it differs by {error:.1e} from the adapter's layer, "
+        found=f"{name}: merged, it differs by {error:.1e} from the adapter's layer, "
         f"relative to the largest output (rounding explains {PROBE_TOLERANCE:.0e})",
-        where=str(file),
+        where=str(where),
         fix="report this with the adapter_config.json",
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from tunesmith.core.errors import Fault, ModelError
 from tunesmith.methods.merge import MergeDtype, MergePlan, plan_whole
@@ -26,23 +26,30 @@ def plan_library_merge(base: Path, folder: Path, dtype: MergeDtype) -> MergePlan
     Raises:
         ModelError: the adapter does not fit the base, or its method is no change of weights.
     """
+    model = load_model(base, "fp32")
+    changed = merge_by_library(model, folder)
+    values = dict(model.named_parameters())
+    return plan_whole(base, {name: values[name] for name in changed}, dtype)
+
+
+@torch.no_grad()
+def merge_by_library(model: nn.Module, folder: Path) -> list[str]:
+    """Work the adapter into a model's own weights; returns the names of those changed.
+
+    Raises:
+        ModelError: the adapter does not fit the model, or its method is no change of weights.
+    """
     word = library_word(folder)
     assert word is not None, "the adapter is of the library's"
     if not ROWS[word].merges:
         raise ModelError(_no_weights(word, folder), code="merge_unsupported")
-    model = load_model(base, "fp32")
     wrapper = load_peft(model, folder).wrapper
-    paths = [path for path, module in model.named_modules() if hasattr(module, "base_layer")]
+    paths = {path for path, module in model.named_modules() if hasattr(module, "base_layer")}
     try:
         wrapper.merge_and_unload(safe_merge=True)
     except FAILURES as error:
         raise ModelError(_refused(word, error, folder), code="merge_unsupported") from error
-    merged: dict[str, Tensor] = {
-        name: value
-        for name, value in model.named_parameters()
-        if name.rpartition(".")[0] in set(paths)
-    }
-    return plan_whole(base, merged, dtype)
+    return [name for name, _ in model.named_parameters() if name.rpartition(".")[0] in paths]
 
 
 def _no_weights(word: str, folder: Path) -> Fault:

@@ -149,6 +149,7 @@ def load_headed(
     kind = _class_of(head)
     settings = {**_settings(head), **_names_of(_class_for(folder, kind))}
     model, report = load_weights(folder, "auto" if part.base else dtype, kind, settings)
+    _keep_own_names(model)
     new = _new_modules(model, folder, report)
     model.eval()
     model.requires_grad_(False)
@@ -206,6 +207,18 @@ def _names_of(model_class: Any) -> dict[str, Any]:
     if model_class.base_model_prefix != "transformer":
         return {}
     return {"key_mapping": {r"^model\.": "transformer."}}
+
+
+def _keep_own_names(model: nn.Module) -> None:
+    """Let the model be saved under the names of its class, by which other libraries load it.
+
+    transformers would undo the renaming above when it saves.
+    """
+    owner: Any = model
+    renamed = set(_names_of(type(model)).get("key_mapping", {}))
+    owner._weight_conversions = [
+        one for one in owner._weight_conversions if renamed.isdisjoint(one.source_patterns)
+    ]
 
 
 def _class_for(folder: Path, kind: Any) -> Any:
