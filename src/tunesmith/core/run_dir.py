@@ -120,6 +120,15 @@ class RunDir:
         return self.path / "checkpoints"
 
     @property
+    def ranks(self) -> Path:
+        """Of a run of several processes: the logs and signs of life of its ranks."""
+        return self.path / "ranks"
+
+    def of_rank(self, rank: int) -> RunDir:
+        """The folder that a rank writes to: rank 0 writes to the run's own."""
+        return RunDir(self.ranks / f"rank-{rank}") if rank else self
+
+    @property
     def final(self) -> Path:
         """The adapter or the weights, tokenizer and chat template."""
         return self.path / "final"

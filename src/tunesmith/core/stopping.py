@@ -48,6 +48,15 @@ class StopRequests:
             self._asked = StoppedEarly(PAUSED, f"asked to {word} by the control file")
         return self._asked is not None
 
+    def asked_code(self) -> int | None:
+        """The exit code of the stop that was asked for, if any."""
+        return self._asked.exit_code if self.is_asked() and self._asked else None
+
+    def ask(self, exit_code: int, reason: str) -> None:
+        """Ask for a stop, as another process was asked for it."""
+        if self._asked is None:
+            self._asked = StoppedEarly(exit_code, reason)
+
     def check(self) -> None:
         """Raise StoppedEarly if a stop was asked for."""
         if self.is_asked():

@@ -12,7 +12,7 @@ from tunesmith.recipe.method import FullMethod, LoraMethod, Method, MethodPart
 from tunesmith.recipe.model import ModelPart
 from tunesmith.recipe.part import Part
 from tunesmith.recipe.peft_method import PeftMethod
-from tunesmith.recipe.strategy import StrategyPart
+from tunesmith.recipe.strategy import SingleStrategy, StrategyPart
 from tunesmith.recipe.task import PreferenceTask, Task, TaskPart, expand_task
 from tunesmith.recipe.training import TrainingPart
 
@@ -36,7 +36,7 @@ class Recipe(Part):
     training: Annotated[TrainingPart, Field(description="How long and how fast.")] = TrainingPart()
     strategy: Annotated[
         StrategyPart, _expand("strategy"), Field(description="How the work is spread.")
-    ] = StrategyPart()
+    ] = SingleStrategy()
     evaluation: Annotated[EvaluationPart, Field(description="What is measured.")] = EvaluationPart()
 
     @property

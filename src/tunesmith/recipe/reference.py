@@ -16,7 +16,7 @@ from tunesmith.recipe.method import FullMethod, LoraMethod
 from tunesmith.recipe.model import ModelPart, SpecialTokens
 from tunesmith.recipe.part import Part
 from tunesmith.recipe.peft_method import PeftMethod
-from tunesmith.recipe.strategy import StrategyPart
+from tunesmith.recipe.strategy import DdpStrategy, SingleStrategy
 from tunesmith.recipe.task import ClassificationTask, NerTask, PreferenceTask, QaTask, WrittenTask
 from tunesmith.recipe.training import TrainingPart
 
@@ -44,7 +44,8 @@ PARTS: tuple[tuple[str, type[Part]], ...] = (
     ("method, type: full", FullMethod),
     ("method, type: ia3, vera, prompt-tuning and others", PeftMethod),
     ("training", TrainingPart),
-    ("strategy", StrategyPart),
+    ("strategy, type: single", SingleStrategy),
+    ("strategy, type: ddp", DdpStrategy),
     ("evaluation", EvaluationPart),
 )
 

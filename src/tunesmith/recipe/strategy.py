@@ -1,4 +1,4 @@
-"""The recipe's `strategy` part: how the work is spread over devices."""
+"""The recipe's `strategy` part: how the work is spread over processes and devices."""
 
 from __future__ import annotations
 
@@ -8,8 +8,39 @@ from pydantic import Field
 
 from tunesmith.recipe.part import Part
 
+Processes = Annotated[
+    Literal["auto"] | Annotated[int, Field(ge=1)],
+    Field(
+        description="Processes on this machine: one for each GPU, or 2 without a GPU; under "
+        "torchrun, srun or mpirun the launcher's number holds."
+    ),
+]
+HangAfter = Annotated[
+    float,
+    Field(
+        ge=1,
+        description="Seconds after which a run ends whose ranks wait for one that does not go "
+        "on; one micro-batch may not take longer.",
+    ),
+]
 
-class StrategyPart(Part):
-    """How the work is spread."""
+
+class SingleStrategy(Part):
+    """One process."""
 
     type: Annotated[Literal["single"], Field(description="One process on one device.")] = "single"
+
+
+class DdpStrategy(Part):
+    """Every process holds the whole model and computes a part of each step's rows."""
+
+    type: Annotated[
+        Literal["ddp"], Field(description="The rows of a step divided over whole copies.")
+    ] = "ddp"
+    processes: Processes = "auto"
+    hang_after_s: HangAfter = 600.0
+
+
+Strategy = SingleStrategy | DdpStrategy
+StrategyPart = Annotated[Strategy, Field(discriminator="type")]
+STRATEGIES = (SingleStrategy, DdpStrategy)

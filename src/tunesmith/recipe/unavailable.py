@@ -9,7 +9,7 @@ from tunesmith.recipe.evaluation import OWN_METRICS
 
 _NOT_IN_THIS_VERSION = "is not available in this version"
 _USE_LORA = "use method: lora"
-_USE_SINGLE = "use strategy: single, which trains in one process on one device"
+_USE_DDP = "use strategy: ddp, which divides each step's rows over processes, or single"
 # Recipe path -> word -> (why not, what to write instead).
 VALUES: dict[str, dict[str, tuple[str, str]]] = {
     "task.type": {
@@ -51,9 +51,10 @@ VALUES: dict[str, dict[str, tuple[str, str]]] = {
         "peft": ("is a family of methods, not one", "choose one that `tunesmith methods` lists"),
         "none": ("leaves nothing to train", "use method: lora or method: full"),
     },
-    "strategy.type": dict.fromkeys(
-        ("ddp", "fsdp", "deepspeed", "zero", "ray"), (_NOT_IN_THIS_VERSION, _USE_SINGLE)
-    ),
+    "strategy.type": {
+        **dict.fromkeys(("fsdp", "deepspeed", "zero", "ray"), (_NOT_IN_THIS_VERSION, _USE_DDP)),
+        **dict.fromkeys(("dp", "data-parallel"), ("has another name here", "use strategy: ddp")),
+    },
     "data.format": {
         **dict.fromkeys(
             ("csv", "tsv", "jsonl", "json", "parquet", "conll", "txt", "abc"),
@@ -104,10 +105,10 @@ KEYS: dict[str, tuple[str, str]] = {
         "is never switched on: a recipe is data and runs no code",
         "use a model whose architecture the transformers library knows",
     ),
-    "strategy.zero": ("(DeepSpeed) " + _NOT_IN_THIS_VERSION, _USE_SINGLE),
-    "strategy.offload": ("(DeepSpeed) " + _NOT_IN_THIS_VERSION, _USE_SINGLE),
-    "deepspeed": (_NOT_IN_THIS_VERSION, _USE_SINGLE),
-    "fsdp": (_NOT_IN_THIS_VERSION, _USE_SINGLE),
+    "strategy.zero": ("(DeepSpeed) " + _NOT_IN_THIS_VERSION, _USE_DDP),
+    "strategy.offload": ("(DeepSpeed) " + _NOT_IN_THIS_VERSION, _USE_DDP),
+    "deepspeed": (_NOT_IN_THIS_VERSION, _USE_DDP),
+    "fsdp": (_NOT_IN_THIS_VERSION, _USE_DDP),
     "new_tokens": (
         "(further tokens in the vocabulary) " + _NOT_IN_THIS_VERSION,
         "use tokens that the vocabulary has: most models keep unused ones (<|reserved_...|>, "

@@ -17,7 +17,7 @@ from tunesmith.recipe.model import ModelPart, SpecialTokens
 from tunesmith.recipe.part import Part
 from tunesmith.recipe.peft_method import PeftMethod
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.recipe.strategy import StrategyPart
+from tunesmith.recipe.strategy import STRATEGIES
 from tunesmith.recipe.task import ClassificationTask, NerTask, PreferenceTask, QaTask, WrittenTask
 from tunesmith.recipe.training import TrainingPart
 from tunesmith.recipe.unavailable import KEYS
@@ -31,7 +31,7 @@ PARTS: dict[str, tuple[type[Part], ...]] = {
     "data.columns": (ColumnMap,),
     "method": (LoraMethod, FullMethod, PeftMethod),
     "training": (TrainingPart,),
-    "strategy": (StrategyPart,),
+    "strategy": STRATEGIES,
     "evaluation": (EvaluationPart,),
 }
 
@@ -56,17 +56,23 @@ def advise_on_key(part: str, key: str) -> tuple[str, str]:
         return found, f"use {COMMAND_OPTIONS[word]}"
     if word in keys_of(part) and part == "method":
         return f"{path} does not belong to this method", f"remove {path}, or use method.type: lora"
+    if word in keys_of(part) and part == "strategy":
+        types = _types_with("strategy", word)
+        return (
+            f"{path} does not belong to this strategy",
+            f"remove {path}, or use strategy.type: {types}",
+        )
     if word in keys_of(part) and part == "task":
         return (
             f"{path} does not belong to this task",
-            f"remove {path}, or use task: {_tasks_with(word)}",
+            f"remove {path}, or use task: {_types_with('task', word)}",
         )
     return f"unknown key {path}", _nearest(part, word)
 
 
-def _tasks_with(key: str) -> str:
-    """Return the tasks that have a key, as alternatives."""
-    types = (model for model in PARTS["task"] if key in model.model_fields)
+def _types_with(part: str, key: str) -> str:
+    """Return the types of a part that have a key, as alternatives."""
+    types = (model for model in PARTS[part] if key in model.model_fields)
     words = [word for model in types for word in get_args(model.model_fields["type"].annotation)]
     return " or ".join(words)
 

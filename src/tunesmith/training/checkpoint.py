@@ -16,7 +16,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,11 +57,33 @@ class Progress:
     micro_batch_limit: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingState:
+    """The trained values and the optimizer's state, whole, whatever ranks they are spread over.
+
+    `tensors` and `numbers` are the optimizer's, by `parameter/word`; AdamW has no numbers.
+    """
+
+    trained: Mapping[str, Tensor]
+    tensors: Mapping[str, Tensor]
+    numbers: Mapping[str, int | float]
+
+
 def save_checkpoint(
     folder: Path,
     progress: Progress,
     trainable: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Tensor] | None = None,
+) -> Path:
+    """Write `folder/step-N` of values that this process holds whole, and return it."""
+    return write_checkpoint(folder, progress, state_of(trainable, optimizer), state)
+
+
+def write_checkpoint(
+    folder: Path,
+    progress: Progress,
+    training: TrainingState,
     state: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write `folder/step-N` and return it; `state` is what the method remembers.
@@ -76,7 +98,7 @@ def save_checkpoint(
         folder.mkdir(exist_ok=True)
         _clear_half_written(folder)
         temporary.mkdir()
-        _write_files(temporary, progress, trainable, optimizer, state or {})
+        _write_files(temporary, progress, training, state or {})
         _verify(temporary)
         if final.exists():  # made by this run before it was stopped and resumed from an older one
             shutil.rmtree(final)
@@ -94,7 +116,17 @@ def save_checkpoint(
 def load_newest(
     folder: Path, trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> Progress | None:
-    """Put back the newest checkpoint that is whole; None where there is none.
+    """Put back the newest checkpoint that is whole; None where there is none."""
+    newest = find_newest(folder)
+    if newest is None:
+        return None
+    progress, training = read_checkpoint(newest, trainable)
+    put_back(training, trainable, optimizer)
+    return progress
+
+
+def find_newest(folder: Path) -> Path | None:
+    """Return the newest checkpoint that is whole; None where there is none.
 
     A damaged one is passed over with a warning: the run then goes on from the one before it.
     """
@@ -104,7 +136,7 @@ def load_newest(
         except TunesmithError as error:
             log.warning("passing over a damaged checkpoint: %s", error)
             continue
-        return _load(checkpoint, trainable, optimizer)
+        return checkpoint
     return None
 
 
@@ -139,14 +171,11 @@ def prune(folder: Path, *, keep: int, held_out: Mapping[int, float]) -> None:
 def _write_files(
     folder: Path,
     progress: Progress,
-    trainable: Mapping[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
+    training: TrainingState,
     state: Mapping[str, Tensor],
 ) -> None:
-    held = {name: parameter.detach().contiguous() for name, parameter in trainable.items()}
-    safetensors.torch.save_file(held, folder / TRAINED)
-    tensors, numbers = _state_of(trainable, optimizer)
-    safetensors.torch.save_file(tensors, folder / OPTIMIZER)
+    safetensors.torch.save_file(dict(training.trained), folder / TRAINED)
+    safetensors.torch.save_file(dict(training.tensors), folder / OPTIMIZER)
     written = [TRAINED, OPTIMIZER, PROGRESS]
     if state:
         own = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
@@ -161,7 +190,7 @@ def _write_files(
             "seconds": progress.seconds,
             "held_out": {str(step): loss for step, loss in progress.held_out.items()},
             "micro_batch_limit": progress.micro_batch_limit,
-            "optimizer_numbers": numbers,
+            "optimizer_numbers": dict(training.numbers),
             "torch_random_state": torch.get_rng_state().numpy().tobytes().hex(),
         },
     )
@@ -175,10 +204,10 @@ def _write_files(
     _flush(folder)
 
 
-def _state_of(
+def state_of(
     trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Tensor], dict[str, int | float]]:
-    """The optimizer's state by `parameter/word`: tensors, and plain numbers (AdamW has none)."""
+) -> TrainingState:
+    """Return the state of values that this process holds whole."""
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, int | float] = {}
     for name, parameter in trainable.items():
@@ -189,7 +218,8 @@ def _state_of(
             else:
                 assert isinstance(value, int | float), f"{word} is a {type(value).__name__}"
                 numbers[f"{name}/{word}"] = value
-    return tensors, numbers
+    held = {name: parameter.detach().contiguous() for name, parameter in trainable.items()}
+    return TrainingState(trained=held, tensors=tensors, numbers=numbers)
 
 
 def _verify(folder: Path) -> None:
@@ -204,27 +234,25 @@ def _verify(folder: Path) -> None:
         raise _damaged(folder, "its manifest names no files")
 
 
-def _load(
-    folder: Path, trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
-) -> Progress:
+def read_checkpoint(folder: Path, names: Iterable[str]) -> tuple[Progress, TrainingState]:
+    """Read a whole checkpoint of the parameters with these names, and put back the random state.
+
+    Raises:
+        RunError: it holds other parameters.
+    """
     held = safetensors.torch.load_file(folder / TRAINED)
-    wrong = held.keys() ^ trainable.keys()
+    wrong = held.keys() ^ set(names)
     if wrong:
         raise _other_run(folder, f"it holds other parameters, such as {min(wrong)}")
     values = read_json(folder / PROGRESS)
-    state: dict[str, dict[str, Any]] = {}
-    stored = safetensors.torch.load_file(folder / OPTIMIZER)
-    for key, value in {**stored, **values["optimizer_numbers"]}.items():
-        name, _, word = key.rpartition("/")
-        state.setdefault(name, {})[word] = value
-    with torch.no_grad():
-        for name, parameter in trainable.items():
-            parameter.copy_(held[name])
-            if name in state:
-                optimizer.state[parameter] = state[name]
+    training = TrainingState(
+        trained=held,
+        tensors=safetensors.torch.load_file(folder / OPTIMIZER),
+        numbers=values["optimizer_numbers"],
+    )
     random_state = bytearray(bytes.fromhex(values["torch_random_state"]))
     torch.set_rng_state(torch.frombuffer(random_state, dtype=torch.uint8).clone())
-    return Progress(
+    progress = Progress(
         step=values["step"],
         tokens=values["tokens"],
         supervised_tokens=values["supervised_tokens"],
@@ -232,6 +260,30 @@ def _load(
         held_out={int(step): loss for step, loss in values["held_out"].items()},
         micro_batch_limit=values["micro_batch_limit"],
     )
+    return progress, training
+
+
+def put_back(
+    training: TrainingState,
+    trainable: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Put a state into values that this process holds whole, and their optimizer."""
+    state = by_parameter(training)
+    with torch.no_grad():
+        for name, parameter in trainable.items():
+            parameter.copy_(training.trained[name])
+            if name in state:
+                optimizer.state[parameter] = state[name]
+
+
+def by_parameter(training: TrainingState) -> dict[str, dict[str, Any]]:
+    """Return the optimizer's state by parameter and word."""
+    state: dict[str, dict[str, Any]] = {}
+    for key, value in {**training.tensors, **training.numbers}.items():
+        name, _, word = key.rpartition("/")
+        state.setdefault(name, {})[word] = value
+    return state
 
 
 def _clear_half_written(folder: Path) -> None:

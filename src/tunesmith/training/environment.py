@@ -29,12 +29,14 @@ def describe_environment(
     dtype: str,
     base: str | None,
     seed: int,
+    ranks: int = 1,
 ) -> dict[str, Any]:
     """Return the content of environment.json."""
     return {
         "tunesmith": __version__,
         "packages": {name: version(name) for name in PACKAGES},
         "device": "cpu",
+        "ranks": ranks,
         "threads": torch.get_num_threads(),
         "machine": hardware.describe(),
         "dtype": dtype,
@@ -72,7 +74,7 @@ def compare_environments(before: Mapping[str, Any], now: Mapping[str, Any]) -> l
         )
     notes = [
         f"{key} changed since the run was started: the last digits of its numbers may differ"
-        for key in ("tunesmith", "packages", "device", "threads", "machine")
-        if before.get(key) != now.get(key)
+        for key in ("tunesmith", "packages", "device", "ranks", "threads", "machine")
+        if before.get(key, now.get(key)) != now.get(key)
     ]
     return notes

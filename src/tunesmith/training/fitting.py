@@ -17,13 +17,14 @@ from dataclasses import dataclass
 import torch
 
 from tunesmith.core.errors import Fault, RunError
-from tunesmith.data.collate import to_batch
+from tunesmith.data.collate import Batch, to_batch
 from tunesmith.data.pack import MicroBatch, group_by_length
 from tunesmith.data.render import Example
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.training.loss import LanguageModel
 from tunesmith.training.objective import Objective
-from tunesmith.training.step import TOKENS, MicroBatchTooLarge, StepOutcome, train_step
+from tunesmith.training.step import SINGLE, TOKENS, MicroBatchTooLarge, StepOutcome, train_step
+from tunesmith.training.strategies.base import Share, Strategy
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,10 @@ def step_that_fits(
     learning_rate: float,
     max_gradient_norm: float,
     objective: Objective = TOKENS,
+    strategy: Strategy = SINGLE,
+    number: int = 0,
 ) -> FittedStep:
-    """Make one update, in micro-batches that are halved until they fit.
+    """Make one update, in micro-batches that are halved until they fit; `number` is the step's.
 
     Raises:
         RunError: a row does not fit by itself, or loss or gradient are not finite.
@@ -59,15 +62,21 @@ def step_that_fits(
     warnings: list[str] = []
     while True:
         groups = split(planned, examples, limit, rows_together=objective.rows_together)
+        shares = strategy.shares(groups, [_padded(group, examples) for group in groups])
+        own = [share for share in shares if share.counts]
+        fillers = [share for share in shares if not share.counts]
         try:
             outcome = train_step(
                 model,
                 method,
                 optimizer,
-                [to_batch([examples[row] for row in group], pad_id, group) for group in groups],
+                [_batch(share, examples, pad_id) for share in own],
                 learning_rate=learning_rate,
                 max_gradient_norm=max_gradient_norm,
                 objective=objective,
+                strategy=strategy,
+                seeds=[strategy.seed(number, share.index) for share in own],
+                fillers=[_batch(share, examples, pad_id) for share in fillers],
             )
             return FittedStep(outcome=outcome, limit=limit, warnings=tuple(warnings))
         except MicroBatchTooLarge as failed:
@@ -82,6 +91,14 @@ def step_that_fits(
             f"with half: {limit:,} tokens at once, the same rows a step"
         )
         log.warning("%s", warnings[-1])
+
+
+def _batch(share: Share, examples: Sequence[Example], pad_id: int) -> Batch:
+    return to_batch([examples[row] for row in share.rows], pad_id, share.rows)
+
+
+def _padded(rows: MicroBatch, examples: Sequence[Example]) -> int:
+    return len(rows) * max(len(examples[row].tokens) for row in rows)
 
 
 def split(
@@ -100,7 +117,7 @@ def split(
     parts: list[MicroBatch] = []
     for group in planned:
         units = [group[i : i + rows_together] for i in range(0, len(group), rows_together)]
-        padded = [len(unit) * max(len(examples[row].tokens) for row in unit) for unit in units]
+        padded = [_padded(unit, examples) for unit in units]
         for part in group_by_length(range(len(units)), padded, limit):
             parts.append(tuple(row for index in part for row in units[index]))
     return parts

@@ -20,7 +20,8 @@ from tunesmith.data.collate import Batch
 from tunesmith.data.example import NONE
 from tunesmith.models.headed import Head, HeadedModel
 from tunesmith.training.loss import LanguageModel
-from tunesmith.training.objective import StepObjective
+from tunesmith.training.objective import ONE_RANK, StepObjective
+from tunesmith.training.strategies.ranks import Ranks
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +33,16 @@ class HeadObjective:
     recompute: bool = False
     rows_together: int = 1
 
-    def begin_step(self, model: LanguageModel, batches: Sequence[Batch]) -> StepObjective:  # noqa: ARG002 (the head's own model computes)
+    def begin_step(
+        self,
+        model: LanguageModel,  # noqa: ARG002 (the head's own model computes)
+        batches: Sequence[Batch],
+        ranks: Ranks = ONE_RANK,
+    ) -> StepObjective:
         """Count what is to be said right."""
-        return _HeadStep(self, sum(count_units(self.headed.head, batch) for batch in batches))
+        units = sum(count_units(self.headed.head, batch) for batch in batches)
+        (total,) = ranks.sums([units])
+        return _HeadStep(self, total, ranks)
 
     def summed(self, batch: Batch) -> tuple[Tensor, int]:
         """Return the summed cost of a batch, and how many rows or tokens are right."""
@@ -100,6 +108,7 @@ def _span_cost(head: Head, logits_SK: Tensor, batch: Batch) -> tuple[Tensor, int
 class _HeadStep:
     objective: HeadObjective
     denominator: float
+    ranks: Ranks
     right: int = 0
 
     def summed(self, batch: Batch) -> Tensor:
@@ -108,4 +117,5 @@ class _HeadStep:
         return total
 
     def measures(self) -> Mapping[str, float]:
-        return {"accuracy": self.right / self.denominator}
+        (right,) = self.ranks.sums([self.right])
+        return {"accuracy": right / self.denominator}

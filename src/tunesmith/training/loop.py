@@ -21,7 +21,8 @@ from tunesmith.training.fitting import step_that_fits
 from tunesmith.training.loss import LanguageModel
 from tunesmith.training.objective import Objective
 from tunesmith.training.schedule import count_warmup_steps, learning_rate
-from tunesmith.training.step import TOKENS, StepOutcome
+from tunesmith.training.step import SINGLE, TOKENS, StepOutcome
+from tunesmith.training.strategies.base import Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ def train_steps(
     first_step: int = 1,
     objective: Objective = TOKENS,
     micro_batch_limit: int | None = None,
+    strategy: Strategy = SINGLE,
 ) -> Iterator[StepDone]:
     """Run the plan from `first_step` on; the caller has put back the state before it."""
     warmup = count_warmup_steps(part.warmup, total_steps=len(plan), peak=peak_rate)
@@ -67,7 +69,7 @@ def train_steps(
             peak=peak_rate,
             schedule=part.schedule,
         )
-        bound_memory()
+        bound_memory(strategy.ranks.place.local_size)
         try:
             fitted = step_that_fits(
                 model,
@@ -80,6 +82,8 @@ def train_steps(
                 learning_rate=rate,
                 max_gradient_norm=part.max_gradient_norm,
                 objective=objective,
+                strategy=strategy,
+                number=planned.step,
             )
         except RunError as error:
             raise _at_step(error, planned.step) from error

@@ -56,8 +56,12 @@ def require_machine(
     plan: Sequence[StepPlan],
     lengths: Sequence[int],
     dtype: torch.dtype,
+    *,
+    num_ranks: int = 1,
 ) -> MemoryDecision:
     """See to it that this machine can carry the run out, as it stands now.
+
+    Of several ranks on this machine each has its share of the memory.
 
     Raises:
         MachineError: the optimizer does not work here, or there is not enough memory.
@@ -70,7 +74,7 @@ def require_machine(
         lengths,
         dtype_bytes=dtype.itemsize,
         process_bytes=hardware.resident_bytes(),
-        available_bytes=hardware.available_memory_bytes(swap=True),
+        available_bytes=hardware.available_memory_bytes(swap=True) // num_ranks,
     )
 
 

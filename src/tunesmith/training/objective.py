@@ -14,6 +14,9 @@ from torch import Tensor
 
 from tunesmith.data.collate import Batch
 from tunesmith.training.loss import LanguageModel, summed_loss
+from tunesmith.training.strategies.ranks import Ranks
+
+ONE_RANK = Ranks()
 
 
 class StepObjective(Protocol):
@@ -34,15 +37,17 @@ class StepObjective(Protocol):
 
 
 class Objective(Protocol):
-    """Begins a step, for which it may look at all of the step's micro-batches."""
+    """Begins a step, for which it may look at all of this rank's micro-batches."""
 
     @property
     def rows_together(self) -> int:
         """How many rows that follow one another belong into the same micro-batch."""
         ...
 
-    def begin_step(self, model: LanguageModel, batches: Sequence[Batch]) -> StepObjective:
-        """Count what the step divides by."""
+    def begin_step(
+        self, model: LanguageModel, batches: Sequence[Batch], ranks: Ranks = ONE_RANK
+    ) -> StepObjective:
+        """Count what the step divides by, over the micro-batches of all ranks."""
         ...
 
 
@@ -52,9 +57,12 @@ class TokenObjective:
 
     rows_together: int = 1
 
-    def begin_step(self, model: LanguageModel, batches: Sequence[Batch]) -> StepObjective:
+    def begin_step(
+        self, model: LanguageModel, batches: Sequence[Batch], ranks: Ranks = ONE_RANK
+    ) -> StepObjective:
         """Count the weight of the step's supervised tokens."""
-        return _TokenStep(model, sum(float(batch.weights_BT.sum()) for batch in batches))
+        (weight,) = ranks.sums([sum(float(batch.weights_BT.sum()) for batch in batches)])
+        return _TokenStep(model, weight)
 
 
 @dataclass(frozen=True)

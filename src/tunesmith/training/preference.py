@@ -25,9 +25,10 @@ from tunesmith.data.render import Example
 from tunesmith.models.evaluating import evaluating
 from tunesmith.recipe.task import PreferenceTask
 from tunesmith.training.loss import LanguageModel
-from tunesmith.training.objective import StepObjective
+from tunesmith.training.objective import ONE_RANK, StepObjective
 from tunesmith.training.preference_losses import dpo_loss, kto_loss, odds_ratio_loss, simpo_loss
 from tunesmith.training.row_loss import loss_of_rows, row_log_probs
+from tunesmith.training.strategies.ranks import Ranks
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,17 +47,21 @@ class PairObjective:
     references: References | None = None
     rows_together: int = 2
 
-    def begin_step(self, model: LanguageModel, batches: Sequence[Batch]) -> StepObjective:
+    def begin_step(
+        self, model: LanguageModel, batches: Sequence[Batch], ranks: Ranks = ONE_RANK
+    ) -> StepObjective:
         """Count pairs and, for ORPO, the tokens of chosen answers."""
-        pairs = sum(len(batch.lengths_B) // 2 for batch in batches)
-        chosen_weight = sum(float(batch.weights_BT[::2].sum()) for batch in batches)
-        return _PairStep(self, model, float(pairs), chosen_weight)
+        own_pairs = sum(len(batch.lengths_B) // 2 for batch in batches)
+        own_weight = sum(float(batch.weights_BT[::2].sum()) for batch in batches)
+        pairs, chosen_weight = ranks.sums([float(own_pairs), own_weight])
+        return _PairStep(self, model, ranks, pairs, chosen_weight)
 
 
 @dataclass(frozen=True, eq=False)
 class _PairStep:
     objective: PairObjective
     model: LanguageModel
+    ranks: Ranks
     denominator: float
     chosen_weight: float
     seen: list[_SeenPairs] = field(default_factory=list["_SeenPairs"])
@@ -101,8 +106,8 @@ class _PairStep:
                 assert_never(task.loss)
 
     def measures(self) -> Mapping[str, float]:
-        rewards = torch.cat([one.rewards_B for one in self.seen])
-        log_probs = torch.cat([one.log_probs_B for one in self.seen])
+        rewards = self.ranks.gathered(_joined([one.rewards_B for one in self.seen]))
+        log_probs = self.ranks.gathered(_joined([one.log_probs_B for one in self.seen]))
         chosen, rejected = _sides(rewards)
         return {
             "reward_accuracy": _share_above(chosen, rejected),
@@ -131,12 +136,17 @@ class RatedObjective:
     pad_id: int
     rows_together: int = 1
 
-    def begin_step(self, model: LanguageModel, batches: Sequence[Batch]) -> StepObjective:
+    def begin_step(
+        self, model: LanguageModel, batches: Sequence[Batch], ranks: Ranks = ONE_RANK
+    ) -> StepObjective:
         """Count the answers and find their reference point."""
-        rows = sum(len(batch.lengths_B) for batch in batches)
-        return _RatedStep(self, model, float(rows), self._reference_point(model, batches))
+        (rows,) = ranks.sums([float(sum(len(batch.lengths_B) for batch in batches))])
+        z0 = self._reference_point(model, batches, ranks)
+        return _RatedStep(self, model, ranks, rows, z0)
 
-    def _reference_point(self, model: LanguageModel, batches: Sequence[Batch]) -> float:
+    def _reference_point(
+        self, model: LanguageModel, batches: Sequence[Batch], ranks: Ranks
+    ) -> float:
         known_N = self.references.mismatched_N
         assert known_N is not None, "kto has the mismatched rows' log-probabilities"
         ratios: list[Tensor] = []
@@ -144,13 +154,14 @@ class RatedObjective:
             for batch in batches:
                 mismatched = to_batch([self.mismatched[i] for i in batch.indices], self.pad_id)
                 ratios.append(row_log_probs(model, mismatched) - known_N[list(batch.indices)])
-        return max(0.0, float(torch.cat(ratios).mean()))
+        return max(0.0, float(ranks.gathered(_joined(ratios)).mean()))
 
 
 @dataclass(frozen=True, eq=False)
 class _RatedStep:
     objective: RatedObjective
     model: LanguageModel
+    ranks: Ranks
     denominator: float
     z0: float
     seen: list[_SeenRated] = field(default_factory=list["_SeenRated"])
@@ -181,9 +192,9 @@ class _RatedStep:
 
         What there is no answer of is left out.
         """
-        rewards = torch.cat([one.rewards_B for one in self.seen])
-        log_probs = torch.cat([one.log_probs_B for one in self.seen])
-        rejected = torch.cat([one.is_rejected_B for one in self.seen])
+        rewards = self.ranks.gathered(_joined([one.rewards_B for one in self.seen]))
+        log_probs = self.ranks.gathered(_joined([one.log_probs_B for one in self.seen]))
+        rejected = self.ranks.gathered(_joined([one.is_rejected_B for one in self.seen])) > 0
         assert self.objective.task.beta is not None
         sign = torch.where(rejected, -1.0, 1.0).double()
         right = sign * (rewards - self.objective.task.beta * self.z0)
@@ -203,6 +214,11 @@ class _SeenRated:
     rewards_B: Tensor
     log_probs_B: Tensor
     is_rejected_B: Tensor
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Return all values side by side; a rank without rows has none."""
+    return torch.cat(list(parts)) if parts else torch.zeros(0, dtype=torch.float64)
 
 
 def _reference(references: References | None, batch: Batch) -> Tensor:

@@ -79,7 +79,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_nothing_half_written(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module, "_state_of", full)
+    monkeypatch.setattr(module.safetensors.torch, "save_file", full)
     with pytest.raises(RunError, match="disk is full") as caught:
         save_checkpoint(tmp_path, progress_at(2), trainable, optimizer)
     assert caught.value.code == "no_space"

@@ -1,0 +1,86 @@
+"""What a strategy offers: which part of a step this rank computes, and how it becomes an update.
+
+    plan      step 3:  m0 m1 m2 m3 m4            the same whatever the number of ranks
+    shares    rank 0:  m0 m3       rank 1:  m1 m2 m4
+    backward  each micro-batch's sum, divided by the whole step's count
+    update    gradients added up over the ranks, cut to a norm, one step of the optimizer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tunesmith.data.pack import MicroBatch
+from tunesmith.methods.base import AppliedMethod
+from tunesmith.training.checkpoint import TrainingState
+from tunesmith.training.strategies.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Share:
+    """A micro-batch of this rank, and its place among the step's.
+
+    One that does not count is computed to keep the ranks in step, and adds nothing.
+    """
+
+    index: int
+    rows: MicroBatch
+    counts: bool = True
+
+
+class Strategy(Protocol):
+    """How the work of a step is spread. Every rank has one and calls it alike."""
+
+    @property
+    def ranks(self) -> Ranks:
+        """Who takes part."""
+        ...
+
+    def shares(self, groups: Sequence[MicroBatch], sizes: Sequence[int]) -> list[Share]:
+        """Return what this rank computes of a step's micro-batches; `sizes` are their tokens."""
+        ...
+
+    def seed(self, step: int, index: int) -> int | None:
+        """What dropout in a micro-batch is drawn from; None: it goes on from where it is."""
+        ...
+
+    def backward(self, loss: Tensor, *, is_last: bool) -> None:
+        """Add the gradient of a micro-batch's part of the step's loss."""
+        ...
+
+    def update(
+        self,
+        method: AppliedMethod,
+        optimizer: torch.optim.Optimizer,
+        *,
+        max_gradient_norm: float,
+    ) -> float:
+        """Make the step from what `backward` added, and return the gradient's norm before it is cut.
+
+        Where that is not finite, nothing is updated.
+        """
+        ...
+
+    def begin(self, method: AppliedMethod, optimizer: torch.optim.Optimizer) -> None:
+        """Take over values and optimizer before the first step."""
+        ...
+
+    def state(self, method: AppliedMethod, optimizer: torch.optim.Optimizer) -> TrainingState:
+        """Return what a checkpoint keeps, whole; it counts on rank 0 only."""
+        ...
+
+    def put_back(
+        self, training: TrainingState, method: AppliedMethod, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Go on from what a checkpoint kept, by whatever number of ranks."""
+        ...
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Within the block the model of rank 0 holds all its values: to evaluate and to save."""
+        ...

@@ -1,0 +1,54 @@
+"""From the recipe's strategy and this process's place to the ranks, and to a strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import assert_never
+
+from tunesmith.core.errors import Fault, RecipeError, RunError
+from tunesmith.core.rank_place import RankPlace
+from tunesmith.core.run_dir import RunDir
+from tunesmith.recipe.recipe import Recipe
+from tunesmith.recipe.strategy import DdpStrategy, SingleStrategy
+from tunesmith.training.strategies.base import Strategy
+from tunesmith.training.strategies.ddp import DataParallel
+from tunesmith.training.strategies.ranks import Ranks, join
+from tunesmith.training.strategies.single import Single
+from tunesmith.training.strategies.watch import Watch
+
+
+def require_place(recipe: Recipe, place: RankPlace) -> None:
+    """See to it that the recipe's strategy is one for so many processes.
+
+    Raises:
+        RecipeError: several processes were started for a recipe of one.
+    """
+    if isinstance(recipe.strategy, SingleStrategy) and place.size > 1:
+        fault = Fault(
+            found=f"{place.size} processes were started, and strategy: single is one process",
+            where="recipe: strategy",
+            fix="set strategy: ddp, or start one process",
+        )
+        raise RecipeError(fault, code="ranks")
+
+
+def meet(
+    recipe: Recipe, place: RankPlace, run_dir: RunDir, tell: Callable[[RunError], None]
+) -> Ranks:
+    """Meet the other ranks, and begin to watch over them; `tell` is called where one hangs."""
+    if place.size == 1 or isinstance(recipe.strategy, SingleStrategy):
+        return Ranks(place)
+    watch = Watch(run_dir.ranks, place, recipe.strategy.hang_after_s, tell)
+    watch.start()
+    return join(place, watch)
+
+
+def make_strategy(recipe: Recipe, ranks: Ranks) -> Strategy:
+    """Return what spreads the steps."""
+    match recipe.strategy:
+        case SingleStrategy():
+            return Single(ranks)
+        case DdpStrategy():
+            return DataParallel(ranks, recipe.training.seed)
+        case _:
+            assert_never(recipe.strategy)
