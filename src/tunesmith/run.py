@@ -3,20 +3,24 @@
 `python -m tunesmith.run FOLDER` reads the folder's `resolved.json`, writes everything else of the
 run folder, and ends with 0 (done), 2 (a fault of the user's), 3 (failed), 75 or 130 (stopped
 early). Started again on the same folder, it goes on from the newest checkpoint.
+
+A recipe whose strategy asks for several processes is carried out by as many of these, its ranks,
+each with its number in its environment (core/rank_place.py). Rank 0 writes the run folder and
+evaluates; the others have a folder of their own in it, and every rank makes the same steps.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sys
 import time
-import traceback
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -24,18 +28,13 @@ from tunesmith.core import hardware
 from tunesmith.core.allocator import keep_freed_memory
 from tunesmith.core.errors import Fault, RecipeError, TunesmithError
 from tunesmith.core.events import EventLog
-from tunesmith.core.failures import as_run_error
 from tunesmith.core.log import set_up_logging
 from tunesmith.core.memory_bound import bound_memory
-from tunesmith.core.run_dir import (
-    RunDir,
-    RunState,
-    RunStatus,
-    disk_error,
-    read_json,
-    write_json,
-)
-from tunesmith.core.stopping import StoppedEarly, StopRequests
+from tunesmith.core.rank_failures import cause_of
+from tunesmith.core.rank_place import ALONE, RankPlace, rank_place
+from tunesmith.core.run_dir import RunDir, read_json, write_json
+from tunesmith.core.run_record import Run
+from tunesmith.core.stopping import INTERRUPTED, PAUSED, StoppedEarly, StopRequests
 from tunesmith.data.asked import reading_record
 from tunesmith.data.pack import StepPlan, plan_steps
 from tunesmith.data.pipeline import RunData, check_data, lay_out
@@ -46,7 +45,6 @@ from tunesmith.evaluation.held_out_rows import HeldOutRows, held_out_examples
 from tunesmith.evaluation.report import write_report
 from tunesmith.evaluation.result import describe_result
 from tunesmith.methods.base import AppliedMethod, RemembersSteps
-from tunesmith.methods.base_record import write_base_record
 from tunesmith.methods.going_on import check_starting_base, starting_adapter
 from tunesmith.methods.switching import adapters_off
 from tunesmith.methods.trained import describe_trained
@@ -55,20 +53,22 @@ from tunesmith.models.head_file import write_head
 from tunesmith.models.headed import Head
 from tunesmith.models.load import DTYPES, choose_dtype
 from tunesmith.models.prepare import PreparedModel, prepare_model
-from tunesmith.recipe.adapter_config import CONFIG_FILE
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.recipe.strategy import num_processes
 from tunesmith.recipe.task import Task, TaskName, has_head, rows_for
 from tunesmith.tasks.scores.table import require_libraries
 from tunesmith.training.assemble import assemble
 from tunesmith.training.checkpoint import (
     Progress,
-    load_newest,
+    find_newest,
     method_state,
     prune,
-    save_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
 )
 from tunesmith.training.environment import compare_environments, describe_environment
+from tunesmith.training.final_folder import FinalFolder
 from tunesmith.training.head_setup import class_names, head_of
 from tunesmith.training.loop import StepDone, train_steps
 from tunesmith.training.memory_decision import require_machine
@@ -76,84 +76,69 @@ from tunesmith.training.optimizer import make_optimizer
 from tunesmith.training.preference_setup import Measurable, make_objectives, units_of
 from tunesmith.training.rehearsal import rehearse_saving, room_of
 from tunesmith.training.schedule import count_warmup_steps
+from tunesmith.training.strategies.base import Strategy
+from tunesmith.training.strategies.ranks import Ranks, leave
+from tunesmith.training.strategies.start import make_strategy, meet, require_place
 from tunesmith.training.telling import examine_data, tell_data, tell_plan, tell_step
 
+Value = TypeVar("Value")
 log = logging.getLogger(__name__)
 
-HEARTBEAT_S = 1.0
 CHECKPOINTS_PER_RUN = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The process of a run; returns its exit code."""
+    """The process of a run, or of one rank of it; returns its exit code."""
     (folder,) = arguments or sys.argv[1:]
     set_up_logging()
     keep_freed_memory()
-    torch.set_num_threads(hardware.cpu_count())
     run_dir = RunDir.open(folder)
+    try:
+        place = rank_place()
+        several = num_processes(recipe_from_resolved(run_dir.resolved_json).strategy) > 1
+    except TunesmithError as error:
+        with EventLog(run_dir.events_jsonl) as events:
+            return Run(run_dir, events).fail(error)
+    if place is None and several:
+        os.execv(sys.executable, [sys.executable, "-m", "tunesmith.launch", str(run_dir.path)])
+    return run_rank(run_dir, place or ALONE)
+
+
+def run_rank(run_dir: RunDir, place: RankPlace) -> int:
+    """Carry out the recipe as one of its ranks; returns the exit code."""
+    own = run_dir.of_rank(place.rank)
+    if place.rank:
+        own.path.mkdir(parents=True, exist_ok=True)
+        send_output_to(own.log)
+    torch.set_num_threads(max(1, hardware.cpu_count() // place.local_size))
     stop = StopRequests(run_dir)
-    with EventLog(run_dir.events_jsonl) as events:
-        run = Run(run_dir, events)
+    with EventLog(own.events_jsonl) as events:
+        run = Run(own, events)
         try:
             stop.listen()
-            execute(run, stop)
+            recipe = recipe_from_resolved(run_dir.resolved_json)
+            require_place(recipe, place)
+            ranks = meet(recipe, place, run_dir, run.fail_by)
+            execute(run, stop, run_dir, recipe, make_strategy(recipe, ranks))
+            leave(ranks)
         except StoppedEarly as request:
             run.write_state("stopped", message=request.reason)
             events.write("run", run.step, status="stopped", message=request.reason)
             return request.exit_code
         except BaseException as error:
-            return run.fail(error)
+            return run.fail(cause_of(error, run_dir, rank=place.rank, size=place.size))
     return 0
 
 
-@dataclass
-class Run:
-    """The run's own record: where it stands, told to the run folder."""
+def execute(
+    run: Run, stop: StopRequests, whole_run: RunDir, recipe: Recipe, strategy: Strategy
+) -> None:
+    """Data, model, method, before, steps, after, report.
 
-    run_dir: RunDir
-    events: EventLog
-    step: int = 0
-    total_steps: int | None = None
-    _last_heartbeat: float = 0.0
-
-    def write_state(self, status: RunStatus, *, message: str = "", error_code: str = "") -> None:
-        """Replace state.json."""
-        self._last_heartbeat = time.time()
-        state = RunState(
-            status=status,
-            pid=os.getpid(),
-            heartbeat=self._last_heartbeat,
-            step=self.step,
-            total_steps=self.total_steps,
-            message=message,
-            error_code=error_code,
-        )
-        self.run_dir.write_state(state)
-
-    def beat(self) -> None:
-        """Show a sign of life, at most once a second."""
-        if time.time() - self._last_heartbeat >= HEARTBEAT_S:
-            self.write_state("running")
-
-    def fail(self, error: BaseException) -> int:
-        """Write down why the run failed; returns the exit code."""
-        known = as_run_error(error, self.run_dir)
-        log.error("%s", "".join(traceback.format_exception(error)))
-        faults = [asdict(fault) for fault in known.faults]
-        with suppress(TunesmithError, OSError):  # the disk may be what failed
-            self.events.write(
-                "error", self.step, code=known.code, exit_code=known.exit_code, faults=faults
-            )
-        with suppress(TunesmithError, OSError):
-            self.write_state("failed", message=known.faults[0].found, error_code=known.code)
-        return known.exit_code
-
-
-def execute(run: Run, stop: StopRequests) -> None:
-    """Data, model, method, before, steps, after, report."""
+    `run` is this rank's own record; `whole_run` is the folder of the run, which rank 0 writes.
+    """
     run_dir, events = run.run_dir, run.events
-    recipe = recipe_from_resolved(run_dir.resolved_json)
-    part = recipe.training
+    part, ranks = recipe.training, strategy.ranks
     run.write_state("running")
     events.write("run", status="running", pid=os.getpid())
     started = time.monotonic()
@@ -161,32 +146,36 @@ def execute(run: Run, stop: StopRequests) -> None:
     def tell(text: str) -> None:
         note(events, text)
 
-    require_libraries(recipe.task, recipe.evaluation.metrics)
-    # every row, before a model is fetched
-    check_data(recipe.data, rows_for(recipe.task), tell=tell)
-    prepared = prepare_model(recipe.model.source, recipe.model.revision, on_progress=tell)
-    if starting := starting_adapter(recipe.method):
-        tell_starting(run, starting, prepared)
-    rows_are_for = rows_for_model(recipe.task, prepared.folder)
-    facts = read_facts(prepared.folder)
-    recipe = within_positions(recipe, run, facts)
-    source = TokenizerSource(str(prepared.folder), tuple(recipe.model.token_overrides.items()))
-    tokenizer = source.tokenizer
-    data = lay_out(recipe.data, rows_are_for, source, tell=tell)
+    with ranks.main_first():  # what it fetches and prepares, the others find
+        if ranks.is_main:
+            require_libraries(recipe.task, recipe.evaluation.metrics)
+            # every row, before a model is fetched
+            check_data(recipe.data, rows_for(recipe.task), tell=tell)
+        prepared = prepare_model(recipe.model.source, recipe.model.revision, on_progress=tell)
+        if starting := starting_adapter(recipe.method):
+            tell_starting(run, starting, prepared)
+        rows_are_for = rows_for_model(recipe.task, prepared.folder)
+        facts = read_facts(prepared.folder)
+        recipe = within_positions(recipe, run, whole_run, facts)
+        source = TokenizerSource(str(prepared.folder), tuple(recipe.model.token_overrides.items()))
+        tokenizer = source.tokenizer
+        data = lay_out(recipe.data, rows_are_for, source, tell=tell)
     labels = class_names(recipe.task, data)
     write_json(run_dir.reading_json, reading_record(data.train_side.file.judgement, labels))
     tell_data(run_dir, events, data)
-    examine_data(run_dir, events, data, source, recipe.model.source)
+    on_main(ranks, lambda: examine_data(run_dir, events, data, source, recipe.model.source))
     head = keep_head(recipe.task, data, run_dir)
     plan = plan_training(recipe, data)
     held_out = held_out_examples(recipe.task, recipe.evaluation, data)
     held_out_units = units_of(recipe.task, held_out, file=recipe.data.train, is_trained=False)
     run.total_steps = len(plan)
     dtype = choose_dtype(recipe.model)
-    keep_environment(run, prepared, data, tokenizer, dtype, recipe)
+    keep_environment(run, prepared, data, tokenizer, dtype, recipe, ranks.size)
 
     lengths = data.train.lengths.tolist()
-    memory = require_machine(recipe, facts, plan, lengths, DTYPES[dtype])
+    memory = require_machine(
+        recipe, facts, plan, lengths, DTYPES[dtype], num_ranks=ranks.place.local_size
+    )
     if memory.warning:
         events.write("warning", message=memory.warning)
 
@@ -203,21 +192,23 @@ def execute(run: Run, stop: StopRequests) -> None:
     model, method, scored = assembled.model, assembled.method, assembled.scored
     tell_plan(run_dir, events, part, plan, lengths, method, facts, dtype, memory)
     tell(describe_trained(method, model))
-    bound_memory()
+    bound_memory(ranks.place.local_size)
     model_bytes = facts.parameters * DTYPES[dtype].itemsize
-    rehearse(run, recipe, method, tokenizer, prepared, model_bytes, head)
-    objectives = make_objectives(
-        recipe.task,
-        scored,
-        {
-            "train": Measurable(data.train, [group for s in plan for group in s.micro_batches]),
-            "validation": Measurable(held_out, preference_groups(held_out_units)),
-        },
-        run_dir.path,
-        pad_id=pad_id(tokenizer),
-        tell=tell,
-        head=assembled.head_objective,
-    )
+    final = FinalFolder(method, tokenizer, prepared, head)
+    on_main(ranks, lambda: rehearse(run, recipe, final, model_bytes))
+    with ranks.main_first():
+        objectives = make_objectives(
+            recipe.task,
+            scored,
+            {
+                "train": Measurable(data.train, [group for s in plan for group in s.micro_batches]),
+                "validation": Measurable(held_out, preference_groups(held_out_units)),
+            },
+            whole_run.path,
+            pad_id=pad_id(tokenizer),
+            tell=tell,
+            head=assembled.head_objective,
+        )
     evaluation = HeldOutRows(
         run_dir=run_dir,
         events=events,
@@ -234,10 +225,10 @@ def execute(run: Run, stop: StopRequests) -> None:
         labels=labels,
         pad_id=pad_id(tokenizer),
     )
-    if recipe.evaluation.before and not evaluation.has("before"):
+    if recipe.evaluation.before and not ranks.share(evaluation.has("before")):
         # what a run goes on from is the adapter's work so far, too
         with nullcontext() if starting else adapters_off(model):
-            evaluation.measure("before", run.step)
+            on_main(ranks, lambda: evaluation.measure("before", run.step))
 
     optimizer = make_optimizer(
         method.trainable,
@@ -246,17 +237,13 @@ def execute(run: Run, stop: StopRequests) -> None:
         rate_factors=method.rate_factors,
     )
     torch.manual_seed(part.seed)  # dropout draws from here; a checkpoint brings its own state
-    progress = load_newest(run_dir.checkpoints, method.trainable, optimizer)
-    if progress is None:
-        progress = Progress(step=0)
-    else:
-        if isinstance(method, RemembersSteps):
-            method.put_back(method_state(run_dir.checkpoints, progress.step))
-        method.publish()
+    strategy.begin(method, optimizer)
+    progress = go_on(strategy, whole_run, method, optimizer) or Progress(step=0)
+    if progress.step:
         run.step = progress.step
         events.write("run", run.step, status="resumed", message=f"going on after step {run.step}")
 
-    with stop.held_back():
+    with stop.held_back(), ranks.stepping():
         steps = train_steps(
             scored,
             method,
@@ -269,6 +256,7 @@ def execute(run: Run, stop: StopRequests) -> None:
             first_step=progress.step + 1,
             objective=objectives["train"],
             micro_batch_limit=progress.micro_batch_limit,
+            strategy=strategy,
         )
         for done in steps:
             run.step = done.step
@@ -278,17 +266,21 @@ def execute(run: Run, stop: StopRequests) -> None:
             if is_due(done.step, part.log_every, len(plan)):
                 tell_step(events, done)
             if is_due(done.step, part.evaluate_every, None) and held_out:
-                progress = evaluation.watch(progress)
-            stopping = stop.is_asked()
+                with strategy.whole():
+                    progress = on_main(ranks, partial(evaluation.watch, progress)) or progress
+            stopping = is_asked_anywhere(stop, ranks)
             if stopping or is_due(done.step, checkpoint_interval(recipe, len(plan)), len(plan)):
-                save(run, progress, recipe, method, optimizer)
+                save(run, whole_run, progress, recipe, strategy, method, optimizer)
             run.beat()
             stop.check()
     stop.check()
-    save_final(run_dir, method, tokenizer, prepared, head)
-
-    if recipe.evaluation.after:
-        evaluation.measure("after", run.step)
+    with strategy.whole():
+        on_main(ranks, lambda: final.save(run_dir))
+        if recipe.evaluation.after:
+            on_main(ranks, lambda: evaluation.measure("after", run.step))
+    if not ranks.is_main:
+        run.write_state("succeeded")
+        return
     events.write("run", run.step, status="succeeded", seconds=time.monotonic() - started)
     write_json(
         run_dir.result_json,
@@ -296,6 +288,44 @@ def execute(run: Run, stop: StopRequests) -> None:
     )
     write_report(run_dir)
     run.write_state("succeeded")
+
+
+def on_main(ranks: Ranks, work: Callable[[], Value]) -> Value | None:
+    """Do something on rank 0, with all of this machine's cores, while the other ranks wait."""
+    with ranks.patient():
+        found = None
+        if ranks.is_main:
+            threads = torch.get_num_threads()
+            torch.set_num_threads(hardware.cpu_count())
+            found = work()
+            torch.set_num_threads(threads)
+        ranks.wait()
+    return found
+
+
+def is_asked_anywhere(stop: StopRequests, ranks: Ranks) -> bool:
+    """Whether any rank was asked to stop; then all of them are."""
+    code = stop.asked_code()
+    interrupted, paused = ranks.sums([code == INTERRUPTED, code == PAUSED])
+    if interrupted or paused:
+        stop.ask(INTERRUPTED if interrupted else PAUSED, "another rank was asked to stop")
+    return bool(interrupted or paused)
+
+
+def go_on(
+    strategy: Strategy, run_dir: RunDir, method: AppliedMethod, optimizer: torch.optim.Optimizer
+) -> Progress | None:
+    """Put back the newest checkpoint that is whole, on every rank; None where there is none."""
+    ranks = strategy.ranks
+    newest = ranks.share(find_newest(run_dir.checkpoints) if ranks.is_main else None)
+    if newest is None:
+        return None
+    progress, training = read_checkpoint(newest, method.trainable)
+    strategy.put_back(training, method, optimizer)
+    if isinstance(method, RemembersSteps):
+        method.put_back(method_state(run_dir.checkpoints, progress.step))
+    method.publish()
+    return progress
 
 
 def note(events: EventLog, message: str) -> None:
@@ -315,7 +345,7 @@ def tell_starting(run: Run, folder: Path, prepared: PreparedModel) -> None:
     note(run.events, f"going on from the adapter in {folder}; before: the base with it")
 
 
-def within_positions(recipe: Recipe, run: Run, facts: ModelFacts) -> Recipe:
+def within_positions(recipe: Recipe, run: Run, whole_run: RunDir, facts: ModelFacts) -> Recipe:
     """Keep rows within the model's positions: a default gives way, another length is refused."""
     if facts.max_positions is None:
         return recipe
@@ -323,7 +353,7 @@ def within_positions(recipe: Recipe, run: Run, facts: ModelFacts) -> Recipe:
     limit = facts.max_positions - prompt
     if recipe.data.max_length <= limit:
         return recipe
-    origins = read_json(run.run_dir.resolved_json)["origins"]
+    origins = read_json(whole_run.resolved_json)["origins"]
     if origins.get("data.max_length") == "default":
         note(run.events, f"data.max_length is {limit} here: the model has no more positions")
         data = recipe.data.model_copy(update={"max_length": limit})
@@ -400,6 +430,7 @@ def keep_environment(
     tokenizer: Tokenizer,
     dtype: str,
     recipe: Recipe,
+    num_ranks: int,
 ) -> None:
     """Write environment.json; a resumed run compares with what was written first."""
     now = describe_environment(
@@ -416,6 +447,7 @@ def keep_environment(
         dtype=dtype,
         base=recipe.model.base,
         seed=recipe.training.seed,
+        ranks=num_ranks,
     )
     file = run.run_dir.environment_json
     if file.exists():
@@ -439,84 +471,42 @@ def advance(progress: Progress, done: StepDone) -> Progress:
 
 def save(
     run: Run,
+    whole_run: RunDir,
     progress: Progress,
     recipe: Recipe,
+    strategy: Strategy,
     method: AppliedMethod,
     optimizer: torch.optim.Optimizer,
 ) -> None:
     """Write a checkpoint and delete those that are beyond the limit."""
-    folder = run.run_dir.checkpoints
-    if (folder / f"step-{progress.step}").exists():
+    folder, ranks = whole_run.checkpoints, strategy.ranks
+    if ranks.share((folder / f"step-{progress.step}").exists()):
         return
+    training = strategy.state(method, optimizer)
     state = method.state if isinstance(method, RemembersSteps) else None
-    save_checkpoint(folder, progress, method.trainable, optimizer, state)
-    prune(folder, keep=recipe.training.keep_checkpoints, held_out=progress.held_out)
-    run.events.write("checkpoint", progress.step, path=f"checkpoints/step-{progress.step}")
+
+    def write() -> None:
+        write_checkpoint(folder, progress, training, state)
+        prune(folder, keep=recipe.training.keep_checkpoints, held_out=progress.held_out)
+        run.events.write("checkpoint", progress.step, path=f"checkpoints/step-{progress.step}")
+
+    on_main(ranks, write)
 
 
-def save_final(
-    run_dir: RunDir,
-    method: AppliedMethod,
-    tokenizer: Tokenizer,
-    prepared: PreparedModel,
-    head: Head | None,
-) -> None:
-    """Write `final/` under another name first, so that it is there whole or not at all."""
-    temporary = run_dir.path / ".final.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir()
-        write_final(temporary, method, tokenizer, prepared, head)
-        shutil.rmtree(run_dir.final, ignore_errors=True)
-        temporary.rename(run_dir.final)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise disk_error(run_dir.final, error) from error
-    except TunesmithError:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def write_final(
-    folder: Path,
-    method: AppliedMethod,
-    tokenizer: Tokenizer,
-    prepared: PreparedModel,
-    head: Head | None,
-) -> None:
-    """Write the files of `final/`."""
-    method.save(folder, base=base_reference(prepared))
-    if (folder / CONFIG_FILE).is_file():  # an adapter, which is nothing without its base
-        write_base_record(folder, prepared)
-    if head is not None:
-        write_head(folder, head)
-    tokenizer.save_pretrained(folder)
-
-
-def rehearse(
-    run: Run,
-    recipe: Recipe,
-    method: AppliedMethod,
-    tokenizer: Tokenizer,
-    prepared: PreparedModel,
-    model_bytes: int,
-    head: Head | None,
-) -> None:
+def rehearse(run: Run, recipe: Recipe, final: FinalFolder, model_bytes: int) -> None:
     """Save once before anything is trained."""
-
-    def save(folder: Path) -> None:
-        write_final(folder, method, tokenizer, prepared, head)
-
-    room = room_of(recipe, method, model_bytes=model_bytes)
-    warning = rehearse_saving(run.run_dir.path, method, room, save)
+    room = room_of(recipe, final.method, model_bytes=model_bytes)
+    warning = rehearse_saving(run.run_dir.path, final.method, room, final.write)
     if warning:
         run.events.write("warning", message=warning)
 
 
-def base_reference(prepared: PreparedModel) -> str:
-    """How adapter files name the base: a hub id where there is one, else the folder."""
-    hub_id = prepared.origin.get("id")
-    return str(hub_id) if hub_id else str(prepared.folder)
+def send_output_to(log: Path) -> None:
+    """Append all that this process says to its own log."""
+    with log.open("ab") as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def make_run(folder: Path, model: Path, rows: Path, /, **parts: Any) -> RunDir:
         "evaluation": {"prompts": 1, "max_new_tokens": 4},
     }
     for part, values in parts.items():
-        is_partial = isinstance(recipe[part], dict) and isinstance(values, dict)
+        is_partial = isinstance(recipe.get(part), dict) and isinstance(values, dict)
         is_partial = is_partial and not (part == "method" and "type" in values)
         recipe[part] = {**recipe[part], **values} if is_partial else values
     run_dir = RunDir.create(folder)

@@ -17,9 +17,12 @@ from tunesmith.cli.program import suggest
 from tunesmith.cli.progress import Pace, event_text, live_text, plain_text
 from tunesmith.core.errors import Fault, RunError, TunesmithError, UserError
 from tunesmith.core.events import Event, follow_events
+from tunesmith.core.rank_place import rank_place
 from tunesmith.core.run_dir import RunDir
 from tunesmith.platforms.command import run_command
 from tunesmith.platforms.local import LocalProcess, StopRequest, passed_on_signals, start
+from tunesmith.recipe.load import recipe_from_resolved
+from tunesmith.recipe.strategy import num_processes
 
 PAUSED = 75
 INTERRUPTED = 130
@@ -41,13 +44,20 @@ class Ending:
 
 def carry_out(run_dir: RunDir, *, as_json: bool, command: Sequence[str] | None = None) -> Ending:
     """Run the folder's recipe to its end; raises the run's own error when it failed."""
-    argv = command or run_command(run_dir.path, python=sys.executable)
+    argv = command or _command(run_dir)
     seen = run_dir.events_jsonl.stat().st_size if run_dir.events_jsonl.exists() else 0
     process = start(argv, log=run_dir.log)
     with passed_on_signals(process):
         error = _watch(run_dir, process, seen, as_json=as_json)
         code = process.wait()
     return _ending(run_dir, code, error, process)
+
+
+def _command(run_dir: RunDir) -> Sequence[str]:
+    """One process, or what starts several; under a launcher this is one of its ranks."""
+    recipe = recipe_from_resolved(run_dir.resolved_json)
+    processes = 1 if rank_place() else num_processes(recipe.strategy)
+    return run_command(run_dir.path, python=sys.executable, processes=processes)
 
 
 def show_events(

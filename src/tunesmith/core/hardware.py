@@ -64,6 +64,14 @@ def cpu_flags(*, root: Path = ROOT) -> frozenset[str]:
     return frozenset()
 
 
+def count_gpus(*, root: Path = ROOT) -> int:
+    """The NVIDIA devices that a process may use, told without CUDA."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return len([one for one in chosen.split(",") if one.strip() not in ("", "-1")])
+    return len([path for path in (root / "dev").glob("nvidia*") if path.name[6:].isdigit()])
+
+
 def busy_share(seconds: float = 0.5) -> float:
     """How much of the processors' time is taken, by whomever, over the next `seconds`: 0 to 1."""
     return psutil.cpu_percent(interval=seconds) / 100

@@ -1,10 +1,10 @@
 """Which of a run's processes this one is, from the variables that its launcher has set.
 
-    launcher            rank                     of how many              on this machine
-    torchrun, ours      RANK                     WORLD_SIZE               LOCAL_RANK, LOCAL_WORLD_SIZE
-    SLURM (srun)        SLURM_PROCID             SLURM_NTASKS             SLURM_LOCALID, SLURM_NTASKS_PER_NODE
-    Open MPI            OMPI_COMM_WORLD_RANK     OMPI_COMM_WORLD_SIZE     OMPI_COMM_WORLD_LOCAL_...
-    MPICH, Intel MPI    PMI_RANK                 PMI_SIZE                 MPI_LOCALRANKID, MPI_LOCALNRANKS
+    launcher          rank                   of how many            on this machine
+    torchrun, ours    RANK                   WORLD_SIZE             LOCAL_RANK, LOCAL_WORLD_SIZE
+    SLURM (srun)      SLURM_PROCID           SLURM_NTASKS           SLURM_LOCALID
+    Open MPI          OMPI_COMM_WORLD_RANK   OMPI_COMM_WORLD_SIZE   OMPI_COMM_WORLD_LOCAL_RANK
+    MPICH, Intel MPI  PMI_RANK               PMI_SIZE               MPI_LOCALRANKID
 
 The processes of our own launcher meet in a file; those of the others at MASTER_ADDR:MASTER_PORT.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 
 
-def run_command(folder: PurePath, *, python: str) -> tuple[str, ...]:
-    """The command that carries out the run whose recipe lies in `folder`."""
-    return (python, "-m", "tunesmith.run", str(folder))
+def run_command(folder: PurePath, *, python: str, processes: int = 1) -> tuple[str, ...]:
+    """The command that carries out the run whose recipe lies in `folder`, in so many processes."""
+    module = "tunesmith.run" if processes == 1 else "tunesmith.launch"
+    return (python, "-m", module, str(folder))

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tunesmith.core.hardware import count_gpus
 from tunesmith.recipe.part import Part
 
 Processes = Annotated[
@@ -44,3 +45,13 @@ class DdpStrategy(Part):
 Strategy = SingleStrategy | DdpStrategy
 StrategyPart = Annotated[Strategy, Field(discriminator="type")]
 STRATEGIES = (SingleStrategy, DdpStrategy)
+PROCESSES_WITHOUT_GPU = 2
+
+
+def num_processes(strategy: Strategy) -> int:
+    """How many processes a strategy asks for on this machine."""
+    if isinstance(strategy, SingleStrategy):
+        return 1
+    if strategy.processes != "auto":
+        return strategy.processes
+    return count_gpus() or PROCESSES_WITHOUT_GPU

@@ -20,8 +20,8 @@ from tunesmith.data.collate import Batch
 from tunesmith.data.example import NONE
 from tunesmith.models.headed import Head, HeadedModel
 from tunesmith.training.loss import LanguageModel
-from tunesmith.training.objective import ONE_RANK, StepObjective
-from tunesmith.training.strategies.ranks import Ranks
+from tunesmith.training.objective import StepObjective
+from tunesmith.training.strategies.ranks import ONE_RANK, Ranks
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,7 @@ from torch import Tensor
 
 from tunesmith.data.collate import Batch
 from tunesmith.training.loss import LanguageModel, summed_loss
-from tunesmith.training.strategies.ranks import Ranks
-
-ONE_RANK = Ranks()
+from tunesmith.training.strategies.ranks import ONE_RANK, Ranks
 
 
 class StepObjective(Protocol):

@@ -25,10 +25,10 @@ from tunesmith.data.render import Example
 from tunesmith.models.evaluating import evaluating
 from tunesmith.recipe.task import PreferenceTask
 from tunesmith.training.loss import LanguageModel
-from tunesmith.training.objective import ONE_RANK, StepObjective
+from tunesmith.training.objective import StepObjective
 from tunesmith.training.preference_losses import dpo_loss, kto_loss, odds_ratio_loss, simpo_loss
 from tunesmith.training.row_loss import loss_of_rows, row_log_probs
-from tunesmith.training.strategies.ranks import Ranks
+from tunesmith.training.strategies.ranks import ONE_RANK, Ranks
 
 
 @dataclass(frozen=True, eq=False)

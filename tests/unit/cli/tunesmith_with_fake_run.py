@@ -7,7 +7,7 @@ from tunesmith.cli import launch
 from tunesmith.cli.main import main
 
 FAKE = Path(__file__).with_name("fake_run.py")
-launch.run_command = lambda folder, *, python: (python, str(FAKE), str(folder))
+launch.run_command = lambda folder, *, python, **_: (python, str(FAKE), str(folder))
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,9 +1,9 @@
 """What a strategy offers: which part of a step this rank computes, and how it becomes an update.
 
-    plan      step 3:  m0 m1 m2 m3 m4            the same whatever the number of ranks
-    shares    rank 0:  m0 m3       rank 1:  m1 m2 m4
-    backward  each micro-batch's sum, divided by the whole step's count
-    update    gradients added up over the ranks, cut to a norm, one step of the optimizer
+plan      step 3:  m0 m1 m2 m3 m4            the same whatever the number of ranks
+shares    rank 0:  m0 m3       rank 1:  m1 m2 m4
+backward  each micro-batch's sum, divided by the whole step's count
+update    gradients added up over the ranks, cut to a norm, one step of the optimizer
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Strategy(Protocol):
         *,
         max_gradient_norm: float,
     ) -> float:
-        """Make the step from what `backward` added, and return the gradient's norm before it is cut.
+        """Make the step from what `backward` added; return the gradient's norm before its cut.
 
         Where that is not finite, nothing is updated.
         """

@@ -144,6 +144,9 @@ class Ranks:
             self.wait()
 
 
+ONE_RANK = Ranks()
+
+
 def join(place: RankPlace, watch: Watch | None = None) -> Ranks:
     """Meet the other ranks, where there are any."""
     if place.size > 1:
@@ -160,7 +163,10 @@ def join(place: RankPlace, watch: Watch | None = None) -> Ranks:
 def leave(ranks: Ranks) -> None:
     """Let go of the connections."""
     if ranks.size > 1:
+        ranks.wait()
         dist.destroy_process_group()
+    if ranks.watch is not None:
+        ranks.watch.stop()
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

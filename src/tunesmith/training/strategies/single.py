@@ -14,14 +14,14 @@ from tunesmith.data.pack import MicroBatch
 from tunesmith.methods.base import AppliedMethod, RemembersSteps
 from tunesmith.training.checkpoint import TrainingState, put_back, state_of
 from tunesmith.training.strategies.base import Share
-from tunesmith.training.strategies.ranks import Ranks
+from tunesmith.training.strategies.ranks import ONE_RANK, Ranks
 
 
 @dataclass(frozen=True)
 class Single:
     """The strategy of one rank."""
 
-    ranks: Ranks = Ranks()
+    ranks: Ranks = ONE_RANK
 
     def shares(self, groups: Sequence[MicroBatch], sizes: Sequence[int]) -> list[Share]:  # noqa: ARG002 (all are its own)
         """Return all micro-batches."""

@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from tunesmith.core.errors import Fault, RunError
 from tunesmith.core.rank_place import LAUNCHER_PID, RankPlace
@@ -38,19 +39,36 @@ class Watch:
     limit_s: float
     tell: Callable[[RunError], None]
     _is_stepping: bool = field(default=False)
+    _has_ended: bool = field(default=False)
 
     def start(self) -> None:
         """Begin to look, in a thread; a launcher's SIGUSR1 writes the stacks, too."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        stacks = (self.folder / f"stacks-{self.place.rank}.txt").open("w")
+        stacks = self._stacks.open("w")
         if hasattr(faulthandler, "register"):  # not on Windows
             faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
         threading.Thread(target=self._look, args=(stacks,), daemon=True).start()
 
+    def stop(self) -> None:
+        """End the watch at the end of the run; what it has written goes."""
+        self._has_ended = True
+        if hasattr(faulthandler, "unregister"):
+            faulthandler.unregister(signal.SIGUSR1)
+        for path in (self._stacks, self._beat):
+            path.unlink(missing_ok=True)
+
+    @property
+    def _stacks(self) -> Path:
+        return self.folder / f"stacks-{self.place.rank}.txt"
+
+    @property
+    def _beat(self) -> Path:
+        return self.folder / f"beat-{self.place.rank}"
+
     def beat(self, doing: str) -> None:
         """Say what this rank does now."""
         if self._is_stepping:
-            (self.folder / f"beat-{self.place.rank}").write_text(doing, encoding="utf-8")
+            self._beat.write_text(doing, encoding="utf-8")
 
     @contextmanager
     def stepping(self) -> Generator[None]:
@@ -72,9 +90,9 @@ class Watch:
             self._is_stepping = was_stepping
             self.beat("going on")
 
-    def _look(self, stacks: object) -> None:
+    def _look(self, stacks: IO[str]) -> None:
         launcher = int(os.environ.get(LAUNCHER_PID) or os.getppid())
-        while True:
+        while not self._has_ended:
             time.sleep(min(LOOK_EVERY_S, self.limit_s / 4))
             if os.getppid() != launcher:
                 os._exit(EXIT_CODE)
@@ -86,8 +104,8 @@ class Watch:
         beats = [path.stat().st_mtime for path in self.folder.glob("beat-*")]
         return time.time() - max(beats) if beats else None
 
-    def _end(self, silence_s: float, stacks: object) -> None:
-        faulthandler.dump_traceback(file=stacks, all_threads=True)  # pyright: ignore[reportArgumentType]
+    def _end(self, silence_s: float, stacks: IO[str]) -> None:
+        faulthandler.dump_traceback(file=stacks, all_threads=True)
         if self.place.rank == 0:
             self.tell(self._error(silence_s))
         time.sleep(OTHERS_WAIT_S)  # the others write their stacks, and rank 0 tells

@@ -1,0 +1,125 @@
+"""Starts the ranks of a run as processes of this machine, and ends with them.
+
+`python -m tunesmith.launch FOLDER` starts `python -m tunesmith.run FOLDER` once for each process
+that the folder's recipe asks for, each with its number in the variables that torchrun sets. Its
+exit code is the run's: rank 0's, where that ended by itself.
+
+    SIGINT, SIGTERM       go to every rank
+    a rank has failed     the others have seconds to say so and to end, then they are ended
+    this process is gone  the ranks see it and end (training/strategies/watch.py)
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from tunesmith.core.errors import TunesmithError
+from tunesmith.core.log import set_up_logging
+from tunesmith.core.rank_failures import failure_of, tell_death
+from tunesmith.core.rank_place import LAUNCHER_PID, MEETING_FILE
+from tunesmith.core.run_dir import RunDir
+from tunesmith.core.stopping import INTERRUPTED, PAUSED
+from tunesmith.recipe.load import recipe_from_resolved
+from tunesmith.recipe.strategy import num_processes
+
+LOOK_EVERY_S = 0.1
+# Ranks that are left have so long to end by themselves once one has failed: rank 0 waits for the
+# failed one's word and writes it down (core/rank_failures.py).
+GRACE_S = 15.0
+STACKS_S = 1.0
+FAILED = TunesmithError.exit_code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The process; returns the run's exit code."""
+    (folder,) = arguments or sys.argv[1:]
+    set_up_logging()
+    run_dir = RunDir.open(folder)
+    size = num_processes(recipe_from_resolved(run_dir.resolved_json).strategy)
+    shutil.rmtree(run_dir.ranks, ignore_errors=True)  # of the start before
+    run_dir.ranks.mkdir(parents=True)
+    ranks = [_start(run_dir, rank, size) for rank in range(size)]
+    _pass_on_signals(ranks)
+    return _wait(run_dir, ranks)
+
+
+def _start(run_dir: RunDir, rank: int, size: int) -> subprocess.Popen[bytes]:
+    place = {
+        "RANK": rank,
+        "WORLD_SIZE": size,
+        "LOCAL_RANK": rank,
+        "LOCAL_WORLD_SIZE": size,
+        MEETING_FILE: run_dir.ranks / "meeting",
+        LAUNCHER_PID: os.getpid(),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "tunesmith.run", str(run_dir.path)],
+        env={**os.environ, **{name: str(value) for name, value in place.items()}},
+        process_group=0,  # a Ctrl-C at the terminal comes through us, and once
+    )
+
+
+def _pass_on_signals(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del frame
+        for rank in ranks:
+            with suppress(ProcessLookupError):
+                rank.send_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+
+
+def _wait(run_dir: RunDir, ranks: Sequence[subprocess.Popen[bytes]]) -> int:
+    deadline = None
+    told: set[int] = set()
+    while any(rank.poll() is None for rank in ranks):
+        for number, rank in enumerate(ranks):
+            if rank.returncode and number not in told:
+                told.add(number)
+                _tell(run_dir, number, rank.returncode)
+                deadline = deadline or time.monotonic() + GRACE_S
+        if deadline is not None and time.monotonic() > deadline:
+            _end(run_dir.ranks, ranks)
+        time.sleep(LOOK_EVERY_S)
+    return _exit_code([rank.returncode for rank in ranks])
+
+
+def _tell(run_dir: RunDir, rank: int, exit_code: int) -> None:
+    """See to it that a rank's end has a reason in its folder."""
+    if exit_code in (PAUSED, INTERRUPTED) or failure_of(run_dir.of_rank(rank)) is not None:
+        return
+    if exit_code < 0 or rank != 0:
+        tell_death(run_dir, rank, exit_code)
+
+
+def _end(folder: Path, ranks: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End what is left, after its stacks are written; a stopped process is woken for it."""
+    left = [rank for rank in ranks if rank.poll() is None]
+    for number in (signal.SIGUSR1, signal.SIGCONT):
+        for rank in left:
+            if any(folder.glob("stacks-*.txt")):  # else the signal would end it without a word
+                rank.send_signal(number)
+    time.sleep(STACKS_S)
+    for rank in left:
+        rank.kill()
+        rank.wait()
+
+
+def _exit_code(codes: Sequence[int]) -> int:
+    """Rank 0's, where it ended by itself: it knows the reason; else that of whoever failed."""
+    first = codes[0] or next((code for code in codes if code), 0)
+    return first if first >= 0 else FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
