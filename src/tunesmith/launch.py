@@ -82,7 +82,7 @@ def _pass_on_signals(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
 def _wait(run_dir: RunDir, ranks: Sequence[subprocess.Popen[bytes]]) -> int:
     deadline = None
     told: set[int] = set()
-    while any(rank.poll() is None for rank in ranks):
+    while None in [rank.poll() for rank in ranks]:
         for number, rank in enumerate(ranks):
             if rank.returncode and number not in told:
                 told.add(number)

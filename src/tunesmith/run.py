@@ -77,7 +77,7 @@ from tunesmith.training.preference_setup import Measurable, make_objectives, uni
 from tunesmith.training.rehearsal import rehearse_saving, room_of
 from tunesmith.training.schedule import count_warmup_steps
 from tunesmith.training.strategies.base import Strategy
-from tunesmith.training.strategies.ranks import Ranks, leave
+from tunesmith.training.strategies.ranks import ONE_RANK, Ranks, leave
 from tunesmith.training.strategies.start import make_strategy, meet, require_place
 from tunesmith.training.telling import examine_data, tell_data, tell_plan, tell_step
 
@@ -113,7 +113,7 @@ def run_rank(run_dir: RunDir, place: RankPlace) -> int:
     torch.set_num_threads(max(1, hardware.cpu_count() // place.local_size))
     stop = StopRequests(run_dir)
     with EventLog(own.events_jsonl) as events:
-        run = Run(own, events)
+        run, ranks = Run(own, events), ONE_RANK
         try:
             stop.listen()
             recipe = recipe_from_resolved(run_dir.resolved_json)
@@ -124,6 +124,7 @@ def run_rank(run_dir: RunDir, place: RankPlace) -> int:
         except StoppedEarly as request:
             run.write_state("stopped", message=request.reason)
             events.write("run", run.step, status="stopped", message=request.reason)
+            leave(ranks)
             return request.exit_code
         except BaseException as error:
             return run.fail(cause_of(error, run_dir, rank=place.rank, size=place.size))
@@ -272,7 +273,8 @@ def execute(
             if stopping or is_due(done.step, checkpoint_interval(recipe, len(plan)), len(plan)):
                 save(run, whole_run, progress, recipe, strategy, method, optimizer)
             run.beat()
-            stop.check()
+            if stopping:  # a request since then waits for the next step, which is saved
+                stop.check()
     stop.check()
     with strategy.whole():
         on_main(ranks, lambda: final.save(run_dir))

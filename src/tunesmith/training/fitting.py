@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -62,7 +63,7 @@ def step_that_fits(
     warnings: list[str] = []
     while True:
         groups = split(planned, examples, limit, rows_together=objective.rows_together)
-        shares = strategy.shares(groups, [_padded(group, examples) for group in groups])
+        shares = strategy.shares(groups, partial(_padded, examples))
         own = [share for share in shares if share.counts]
         fillers = [share for share in shares if not share.counts]
         try:
@@ -97,7 +98,7 @@ def _batch(share: Share, examples: Sequence[Example], pad_id: int) -> Batch:
     return to_batch([examples[row] for row in share.rows], pad_id, share.rows)
 
 
-def _padded(rows: MicroBatch, examples: Sequence[Example]) -> int:
+def _padded(examples: Sequence[Example], rows: MicroBatch) -> int:
     return len(rows) * max(len(examples[row].tokens) for row in rows)
 
 
@@ -117,7 +118,7 @@ def split(
     parts: list[MicroBatch] = []
     for group in planned:
         units = [group[i : i + rows_together] for i in range(0, len(group), rows_together)]
-        padded = [_padded(unit, examples) for unit in units]
+        padded = [_padded(examples, unit) for unit in units]
         for part in group_by_length(range(len(units)), padded, limit):
             parts.append(tuple(row for index in part for row in units[index]))
     return parts

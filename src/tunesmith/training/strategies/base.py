@@ -8,7 +8,7 @@ update    gradients added up over the ranks, cut to a norm, one step of the opti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -42,8 +42,10 @@ class Strategy(Protocol):
         """Who takes part."""
         ...
 
-    def shares(self, groups: Sequence[MicroBatch], sizes: Sequence[int]) -> list[Share]:
-        """Return what this rank computes of a step's micro-batches; `sizes` are their tokens."""
+    def shares(
+        self, groups: Sequence[MicroBatch], size_of: Callable[[MicroBatch], int]
+    ) -> list[Share]:
+        """Return what this rank computes of a step's micro-batches; a size is in tokens."""
         ...
 
     def seed(self, step: int, index: int) -> int | None:

@@ -8,7 +8,7 @@ and makes the same step, so the values stay equal to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -31,9 +31,11 @@ class DataParallel:
     ranks: Ranks
     random_seed: int
 
-    def shares(self, groups: Sequence[MicroBatch], sizes: Sequence[int]) -> list[Share]:
+    def shares(
+        self, groups: Sequence[MicroBatch], size_of: Callable[[MicroBatch], int]
+    ) -> list[Share]:
         """Return this rank's micro-batches; there may be none."""
-        own = divide(sizes, self.ranks.size)[self.ranks.place.rank]
+        own = divide([size_of(rows) for rows in groups], self.ranks.size)[self.ranks.place.rank]
         return [Share(index, groups[index]) for index in own]
 
     def seed(self, step: int, index: int) -> int | None:

@@ -9,10 +9,10 @@ one that hangs is found by `watch.py`.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,7 @@ from tunesmith.training.strategies.watch import Watch
 
 Value = TypeVar("Value")
 NO_TIMEOUT = timedelta(days=365)
+LEAVING_TIMEOUT = timedelta(seconds=10)
 # Gradients are copied side by side into one piece of about this size, summed and copied back.
 PIECE_BYTES = 32 * 2**20
 
@@ -161,9 +162,20 @@ def join(place: RankPlace, watch: Watch | None = None) -> Ranks:
 
 
 def leave(ranks: Ranks) -> None:
-    """Let go of the connections."""
+    """Let go of the connections, rank 0 before the others.
+
+    A process that ends takes with it what the others have not received yet, so rank 0, which tells
+    how the run ended, must be through with all exchanges before another rank ends.
+    """
     if ranks.size > 1:
-        ranks.wait()
+        word = torch.zeros(1)
+        with suppress(RuntimeError):  # the other side is gone, which is what is waited for
+            if ranks.is_main:
+                for rank in range(1, ranks.size):
+                    dist.send(word, dst=rank)
+            else:
+                work: Any = dist.irecv(word, src=0)
+                work.wait(timeout=LEAVING_TIMEOUT)
         dist.destroy_process_group()
     if ranks.watch is not None:
         ranks.watch.stop()

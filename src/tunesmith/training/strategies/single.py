@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -23,7 +23,11 @@ class Single:
 
     ranks: Ranks = ONE_RANK
 
-    def shares(self, groups: Sequence[MicroBatch], sizes: Sequence[int]) -> list[Share]:  # noqa: ARG002 (all are its own)
+    def shares(
+        self,
+        groups: Sequence[MicroBatch],
+        size_of: Callable[[MicroBatch], int],  # noqa: ARG002 (all are its own)
+    ) -> list[Share]:
         """Return all micro-batches."""
         return [Share(index, rows) for index, rows in enumerate(groups)]
 

@@ -1,0 +1,168 @@
+"""Whole runs of two ranks: like one, stopped, killed, hanging, and under another launcher."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.tiny_run import (
+    TIMEOUT_S,
+    losses_of,
+    make_model_folder,
+    make_rows,
+    make_run,
+    start_run,
+    wait_for_step,
+    weights_of,
+)
+from tunesmith.core.events import Event, read_events
+from tunesmith.core.run_dir import RunDir, read_json
+
+# Seconds in which a run of two ranks must be over once one of them has died.
+ENDS_IN_S = 30
+QUIET = {"before": False, "after": False}
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunDir]:
+    folder = tmp_path_factory.mktemp("ranks")
+    model = make_model_folder(folder / "model")
+    data = make_rows(folder / "rows.jsonl", 60)
+
+    def make_named(name: str, **parts: Any) -> RunDir:
+        parts = {"method": {"type": "lora", "rank": 4}, **parts}
+        training = {"epochs": 2, "micro_batch_tokens": 90, **parts.pop("training", {})}
+        return make_run(folder / name, model, data, training=training, **parts)
+
+    return make_named
+
+
+def ddp(**settings: Any) -> dict[str, Any]:
+    return {"type": "ddp", "processes": 2, **settings}
+
+
+def errors_of(run_dir: RunDir) -> list[Event]:
+    return [event for event in read_events(run_dir.events_jsonl) if event["type"] == "error"]
+
+
+def logs_of(run_dir: RunDir) -> str:
+    files = [run_dir.log, *run_dir.ranks.glob("rank-*/log.txt")]
+    return "\n".join(f"{file}\n{file.read_text()}" for file in files)
+
+
+def test_two_ranks_however_stopped_end_like_one(make: Callable[..., RunDir]) -> None:
+    one, two = make("one"), make("two", strategy=ddp())
+    assert start_run(one).wait(TIMEOUT_S) == 0
+    total = read_json(one.plan_json)["total_steps"]
+    assert total >= 10
+
+    process = start_run(two)
+    wait_for_step(two, process, 2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(ENDS_IN_S) == 75, logs_of(two)
+    state = two.read_state()
+    assert state is not None
+    assert (state.status, (two.checkpoints / f"step-{state.step}").is_dir()) == ("stopped", True)
+
+    process = start_run(two)
+    wait_for_step(two, process, total // 2 + 1)
+    second = two.of_rank(1).read_state()
+    assert second is not None
+    assert second.pid is not None
+    os.kill(second.pid, signal.SIGKILL)
+    assert process.wait(ENDS_IN_S) == 3, logs_of(two)
+    (error,) = errors_of(two)
+    assert error["code"] == "rank_died"
+    assert "rank 1 ended by signal 9" in error["faults"][0]["found"]
+
+    assert start_run(two).wait(TIMEOUT_S) == 0, logs_of(two)
+    assert losses_of(two) == pytest.approx(losses_of(one), rel=1e-4)
+    ours, theirs = weights_of(two), weights_of(one)
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name].allclose(theirs[name], atol=1e-3) for name in ours)
+    first, last = read_json(one.evaluation_json), read_json(two.evaluation_json)
+    for when in ("before", "after"):
+        assert last[when]["loss"] == pytest.approx(first[when]["loss"], rel=1e-4)
+    steps = [e["step"] for e in read_events(two.of_rank(1).events_jsonl) if e["type"] == "step"]
+    assert steps[-1] == total
+    assert not two.of_rank(1).final.exists()
+
+
+HANG_ON_RANK_1 = """
+import os, sys, time
+import tunesmith.training.objective as objective
+import tunesmith.run as run
+
+original = objective.summed_loss
+calls = []
+
+def hangs(model, batch):
+    calls.append(1)
+    if os.environ["RANK"] == "1" and len(calls) == 5:
+        time.sleep(600)
+    return original(model, batch)
+
+objective.summed_loss = hangs
+sys.exit(run.main([sys.argv[1]]))
+"""
+
+
+def test_a_rank_that_hangs_ends_the_run_with_the_stacks_of_all(
+    make: Callable[..., RunDir], tmp_path: Path
+) -> None:
+    run_dir = make("hangs", strategy=ddp(hang_after_s=3), evaluation=QUIET)
+    script = tmp_path / "hang.py"
+    script.write_text(HANG_ON_RANK_1)
+    run_dir.ranks.mkdir()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(run_dir.path)],
+            env={
+                **os.environ,
+                "RANK": str(rank),
+                "WORLD_SIZE": "2",
+                "TUNESMITH_MEETING_FILE": str(run_dir.ranks / "meeting"),
+            },
+            stderr=subprocess.DEVNULL,
+        )
+        for rank in range(2)
+    ]
+    wait_for_step(run_dir, processes[0], 1)
+    started = time.monotonic()
+    assert [process.wait(ENDS_IN_S) for process in processes] == [3, 3], logs_of(run_dir)
+    assert time.monotonic() - started < 20
+    (error,) = errors_of(run_dir)
+    assert (error["code"], error["exit_code"]) == ("rank_hangs", 3)
+    assert "rank 1: computing micro-batch" in error["faults"][0]["found"]
+    assert "rank 0: waiting for the others" in error["faults"][0]["found"]
+    assert "hangs" in (run_dir.ranks / "stacks-1.txt").read_text()
+    assert "all_reduce" in (run_dir.ranks / "stacks-0.txt").read_text()
+    state = run_dir.read_state()
+    assert state is not None
+    assert state.status == "failed"
+
+
+def test_a_fault_of_the_users_is_told_once_and_ends_all_ranks(make: Callable[..., RunDir]) -> None:
+    run_dir = make("fault", strategy=ddp(), training={"warmup": 1000, "max_steps": 3})
+    assert start_run(run_dir).wait(TIMEOUT_S) == 2, logs_of(run_dir)
+    (error,) = errors_of(run_dir)
+    assert "a warm-up of 1000 steps" in error["faults"][0]["found"]
+
+
+def test_another_launchers_ranks_make_the_run(make: Callable[..., RunDir]) -> None:
+    run_dir = make("torchrun", strategy=ddp(), training={"max_steps": 3}, evaluation=QUIET)
+    command = ["torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
+    command += ["--rdzv-endpoint=localhost:0", "-m", "tunesmith.run", str(run_dir.path)]
+    with run_dir.log.open("ab") as log:
+        done = subprocess.run([sys.executable, "-m", *command], stderr=log, check=False)
+    assert done.returncode == 0, logs_of(run_dir)
+    assert sorted(losses_of(run_dir)) == [1, 2, 3]
+    assert read_json(run_dir.environment_json)["ranks"] == 2
