@@ -195,7 +195,7 @@ def losses(room):
     optimizer = make_optimizer(applied.trainable, part, learning_rate=1e-3)
     done = []
 
-    def bound():
+    def bound(_):
         if room is not None and len(done) == 2:  # step 3 is next
             ctypes.CDLL("libc.so.6").malloc_trim(0)  # what steps 1 and 2 left is not to be reused
             hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
