@@ -44,6 +44,7 @@ from tunesmith.inference.asking import (
 )
 from tunesmith.inference.head_answerer import HeadAnswerer
 from tunesmith.inference.loading import Loaded, load
+from tunesmith.inference.options import in_options
 from tunesmith.inference.precision import settle_dtype
 from tunesmith.inference.predict_request import OnBadRow, PredictRequest
 from tunesmith.inference.protocol import DEFAULT_MAX_NEW_TOKENS
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _say(sys.stdout, {"predict": None})
         return 0
     except TunesmithError as error:
-        faults = [asdict(fault) for fault in error.faults]
+        faults = [asdict(in_options(fault)) for fault in error.faults]
         known = {"code": error.code, "exit_code": error.exit_code, "total": error.total}
         _say(sys.stdout, {"error": {**known, "faults": faults}})
         return error.exit_code

@@ -18,7 +18,7 @@ from tunesmith.data.formats import (
     find_format,
     form_of,
 )
-from tunesmith.data.forms.form import is_there
+from tunesmith.data.forms.form import found_columns, is_there
 from tunesmith.data.rows import Row, RowFault
 from tunesmith.recipe.data import DataPart
 from tunesmith.recipe.task import recipe_word
@@ -117,10 +117,15 @@ def _has_lists(form: Format, rows: Sequence[Row], columns: Columns) -> bool:
 
 
 def _columns_of(form: Format, rows: Sequence[Row], given: Columns) -> Columns:
-    """Return the name of each column in the first row that has it."""
+    """Return the name of each column in the first row that has it.
+
+    Where no row has all that the form needs, each column is found by itself.
+    """
+    fitting = [form.fit(form, row.values, given) or {} for row in rows]
+    if not any(fitting):
+        fitting = [found_columns(form, row.values, given) for row in rows]
     names: dict[str, str] = {}
-    for row in rows:
-        fit = form.fit(form, row.values, given) or {}
+    for row, fit in zip(rows, fitting, strict=True):
         for word, name in fit.items():
             if word not in names and is_there(row.values, name):
                 names[word] = name

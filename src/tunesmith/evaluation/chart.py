@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, assert_never
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from tunesmith.evaluation.quantities import PLAIN_SCORES
 from tunesmith.evaluation.report_facts import Curve, Measure
+
+Scale = Literal["loss", "share", "plain"]
 
 WIDTH_INCHES = 7.0
 DPI = 160
@@ -70,20 +73,22 @@ def draw_loss(curve: Curve, theme: Theme = LIGHT) -> bytes:
 
 def draw_before_after(loss: Measure | None, metrics: Sequence[Measure], theme: Theme) -> bytes:
     """Bars for before and after: the held-out loss, and each metric with its 95% interval."""
-    groups = int(loss is not None) + len(metrics)
-    assert groups, "there is something to draw"
-    heights = ([1.0] if loss else []) + ([float(len(metrics))] if metrics else [])
-    figure, first = _figure(1.0 + 1.05 * groups, theme, panels=heights)
-    panels = list(figure.axes)
-    if loss is not None:
-        _draw_bars(first, [loss], theme, percent=False)
-        first.set_title("Held-out loss, nats per token (lower is better)", **_title(theme))
-    if metrics:
-        axes = panels[-1]
-        _draw_bars(axes, metrics, theme, percent=True)
-        axes.set_title("Scores on held-out rows (higher is better)", **_title(theme))
-        if any(metric.after_interval or metric.before_interval for metric in metrics):
-            axes.set_xlabel("thin lines: 95% interval of the share of rows")
+    shares = [metric for metric in metrics if metric.name not in PLAIN_SCORES]
+    plain = [metric for metric in metrics if metric.name in PLAIN_SCORES]
+    panels: list[tuple[str, Sequence[Measure], Scale]] = [
+        ("Held-out loss, nats per token (lower is better)", [loss] if loss else [], "loss"),
+        ("Scores on held-out rows (higher is better)", shares, "share"),
+        ("Scores from -1 to 1 (higher is better)", plain, "plain"),
+    ]
+    drawn = [panel for panel in panels if panel[1]]
+    assert drawn, "there is something to draw"
+    heights = [float(len(measures)) for _, measures, _ in drawn]
+    figure, _ = _figure(1.0 + 1.05 * sum(heights), theme, panels=heights)
+    for axes, (title, measures, scale) in zip(figure.axes, drawn, strict=True):
+        _draw_bars(axes, measures, theme, scale)
+        axes.set_title(title, **_title(theme))
+        if any(measure.after_interval or measure.before_interval for measure in measures):
+            axes.set_xlabel("thin lines: 95% interval")
     return _png(figure)
 
 
@@ -162,7 +167,7 @@ def _scale_loss(axes: Axes, losses: Sequence[float], curve: Curve) -> None:
     axes.set_xlim(first - 0.02 * last, last * 1.01)
 
 
-def _draw_bars(axes: Axes, measures: Sequence[Measure], theme: Theme, *, percent: bool) -> None:
+def _draw_bars(axes: Axes, measures: Sequence[Measure], theme: Theme, scale: Scale) -> None:
     ticks: list[tuple[float, str]] = []
     for place, measure in enumerate(measures):
         sides = (
@@ -172,19 +177,33 @@ def _draw_bars(axes: Axes, measures: Sequence[Measure], theme: Theme, *, percent
         for y, value, interval, color, when in sides:
             if value is None:
                 continue
-            _draw_bar(axes, y, value, interval, color, theme, percent=percent)
-            ticks.append((y, f"{when}  " if percent is False else f"{measure.name}  {when}  "))
+            _draw_bar(axes, y, value, interval, color, theme, percent=scale == "share")
+            ticks.append((y, f"{when}  " if scale == "loss" else f"{measure.name}  {when}  "))
     axes.set_yticks([y for y, _ in ticks], [text for _, text in ticks])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(measures) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
-    if percent:
-        axes.set_xlim(0, 1.14)
-        axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0])
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    else:
-        values = [v for measure in measures for v in (measure.before, measure.after) if v]
-        axes.set_xlim(0, max(values, default=1.0) * 1.14)
+    match scale:
+        case "share":
+            axes.set_xlim(0, 1.14)
+            axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0])
+            axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        case "plain":
+            has_negative = any(low < 0 for low in _lowest(measures))
+            axes.set_xlim(*((-1, 1.28) if has_negative else (0, 1.14)))
+        case "loss":
+            values = [v for measure in measures for v in (measure.before, measure.after) if v]
+            axes.set_xlim(0, max(values, default=1.0) * 1.14)
+        case _:
+            assert_never(scale)
+
+
+def _lowest(measures: Sequence[Measure]) -> Iterator[float]:
+    """Yield what each bar or its interval reaches on the left."""
+    for measure in measures:
+        yield from (value for value in (measure.before, measure.after) if value is not None)
+        intervals = (measure.before_interval, measure.after_interval)
+        yield from (interval[0] for interval in intervals if interval)
 
 
 def _draw_bar(

@@ -31,3 +31,17 @@ def share_text(value: float | None) -> str:
 def number_text(value: float | None, *, digits: int) -> str:
     """A number with its digits; a dash where it was not measured."""
     return "-" if value is None else f"{value:,.{digits}f}"
+
+
+# Scores that are no share of anything: mcc is a correlation, from -1 to 1.
+PLAIN_SCORES = frozenset({"mcc"})
+
+
+def score_text(name: str, value: float | None) -> str:
+    """A score as its kind is written: a share in percent, or a number."""
+    return number_text(value, digits=3) if name in PLAIN_SCORES else share_text(value)
+
+
+def change_text(name: str, value: float) -> str:
+    """How much a score changed: in points of percent, or as a number."""
+    return f"{value:+.3f}" if name in PLAIN_SCORES else f"{100 * value:+.1f}"

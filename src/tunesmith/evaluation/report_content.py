@@ -11,7 +11,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from tunesmith.evaluation.quantities import bytes_text, duration_text, number_text, share_text
+from tunesmith.evaluation.quantities import (
+    PLAIN_SCORES,
+    bytes_text,
+    change_text,
+    duration_text,
+    number_text,
+    score_text,
+    share_text,
+)
 from tunesmith.evaluation.report_facts import Facts, Measure, Values
 
 Pairs = tuple[tuple[str, str], ...]
@@ -38,7 +46,8 @@ def title(facts: Facts) -> str:
 def headline(facts: Facts) -> str:
     """The one sentence for somebody who reads nothing else."""
     changes = [
-        f"{metric.name} went from {share_text(metric.before)} to {share_text(metric.after)}"
+        f"{metric.name} went from {score_text(metric.name, metric.before)} to "
+        f"{score_text(metric.name, metric.after)}"
         for metric in facts.metrics[:1]
         if metric.before is not None and metric.after is not None
     ]
@@ -71,8 +80,8 @@ def scores(facts: Facts) -> tuple[Score, ...]:
         lines.append(
             Score(
                 name=metric.name,
-                before=_with_interval(metric.before, metric.before_interval),
-                after=_with_interval(metric.after, metric.after_interval),
+                before=_with_interval(metric.name, metric.before, metric.before_interval),
+                after=_with_interval(metric.name, metric.after, metric.after_interval),
                 note=_note(metric),
             )
         )
@@ -89,10 +98,11 @@ def _note(metric: Measure) -> str:
     rows = f"{metric.rows:,} rows" if metric.rows else ""
     if metric.change is None:
         return rows
-    change = f"change {100 * metric.change.value:+.1f} points"
+    unit = "" if metric.name in PLAIN_SCORES else " points"
+    change = f"change {change_text(metric.name, metric.change.value)}{unit}"
     if metric.change.interval is not None:
-        low, high = (100 * end for end in metric.change.interval)
-        change += f" [{low:+.1f} to {high:+.1f}]"
+        low, high = (change_text(metric.name, end) for end in metric.change.interval)
+        change += f" [{low} to {high}]"
     return f"{rows}; {change}" if rows else change
 
 
@@ -216,11 +226,13 @@ def _line(measure: Measure, digits: int, note: str) -> Score:
     return Score(measure.name, before, after, note)
 
 
-def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
+def _with_interval(name: str, value: float | None, interval: tuple[float, float] | None) -> str:
     if interval is None:
-        return share_text(value)
+        return score_text(name, value)
     low, high = interval
-    return f"{share_text(value)} ({low * 100:.0f} to {high * 100:.0f})"
+    if name in PLAIN_SCORES:
+        return f"{score_text(name, value)} ({low:.2f} to {high:.2f})"
+    return f"{score_text(name, value)} ({low * 100:.0f} to {high * 100:.0f})"
 
 
 def _int_text(value: Any) -> str:

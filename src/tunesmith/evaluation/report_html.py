@@ -73,7 +73,7 @@ def _scores(facts: Facts) -> str:
     )
     note = ""
     if any(metric.before_interval or metric.after_interval for metric in facts.metrics):
-        note = "<p class=note>In brackets: the 95% interval, in percent.</p>"
+        note = "<p class=note>In brackets: the 95% interval, in percent where the score is.</p>"
     return section("Before and after", f"<table><thead>{head}</thead>{rows}</table>{note}")
 
 

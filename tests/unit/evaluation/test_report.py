@@ -8,7 +8,7 @@ import matplotlib
 import pytest
 
 from tests.unit.evaluation.fabricated import make_answer, make_run, make_side
-from tunesmith.core.run_dir import RunDir
+from tunesmith.core.run_dir import RunDir, write_json
 from tunesmith.evaluation.report import write_report
 
 LOADING_ATTRIBUTES = {"src", "srcset", "href", "action", "data", "poster", "background"}
@@ -145,3 +145,23 @@ def test_drawing_changes_nothing_global(tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
     write_report(make_run(tmp_path / "run"))
     assert dict(matplotlib.rcParams) == before
+
+
+def test_a_correlation_is_shown_as_a_number(tmp_path: Path) -> None:
+    sides = {
+        when: make_side(after=when == "after", metrics={
+            "accuracy": {"value": 0.5, "rows": 80, "low": 0.4, "high": 0.6, "details": {}},
+            "mcc": {"value": value, "rows": 80, "low": value - 0.1, "high": value + 0.1,
+                    "details": {}},
+        })
+        for when, value in (("before", -0.031), ("after", 0.914))
+    }  # fmt: skip
+    run_dir = make_run(tmp_path / "run", **sides)
+    changes = {"mcc": {"value": 0.945, "low": 0.9, "high": 0.99, "rows": 80}}
+    write_json(run_dir.evaluation_json, {**sides, "differences": changes})
+    text = report_of(run_dir)
+    assert "50.0% (40 to 60)" in text
+    assert "-0.031 (-0.13 to 0.07)" in text
+    assert "0.914 (0.81 to 1.01)" in text
+    assert "change +0.945 [+0.900 to +0.990]" in text
+    assert "91.4%" not in text

@@ -106,6 +106,12 @@ class Format:
         }
 
 
+def found_columns(form: Format, values: Values, given: Columns) -> Columns:
+    """Return the file's name of each of the columns that a row has, even if it lacks others."""
+    found = {column.word: _find(column, values, given) for column in form.columns}
+    return {word: name for word, name in found.items() if name is not None}
+
+
 def is_there(values: Values, name: str) -> bool:
     """Say whether a row has a column; of a dotted name, whether it has the outermost one."""
     return name in values or ("." in name and name.partition(".")[0] in values)
