@@ -135,11 +135,11 @@ def test_a_form_that_is_asked_for_must_fit_the_file(tmp_path: Path) -> None:
 
 
 def test_of_a_form_that_is_asked_for_the_column_that_is_missing_is_named(tmp_path: Path) -> None:
-    row = {"text": "late parcel", "lable": "delivery"}
+    row = {"text": "late parcel", "labels_": "delivery"}
     text = str(error_of(check(tmp_path, row, row, format="classification")))
     assert 'no column "label"' in text
     assert "sentence1" not in text
-    assert 'did you mean "lable"? Set data.columns.label' in text
+    assert 'did you mean "labels_"? Set data.columns.label' in text
 
 
 def test_columns_that_are_not_used_never_fail(tmp_path: Path) -> None:
