@@ -35,13 +35,19 @@ from tunesmith.core.rank_place import ALONE, RankPlace, rank_place
 from tunesmith.core.run_dir import RunDir, read_json, write_json
 from tunesmith.core.run_record import Run
 from tunesmith.core.stopping import INTERRUPTED, PAUSED, StoppedEarly, StopRequests
+from tunesmith.data.also_trained import find_also_trained
 from tunesmith.data.asked import reading_record
 from tunesmith.data.pack import StepPlan, plan_steps
 from tunesmith.data.pipeline import RunData, check_data, lay_out
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.data.tokenizer import Tokenizer
 from tunesmith.evaluation.held_out import preference_groups
-from tunesmith.evaluation.held_out_rows import HeldOutRows, held_out_examples
+from tunesmith.evaluation.held_out_rows import (
+    HeldOutRows,
+    held_out_examples,
+    trained_examples,
+    tune_scores,
+)
 from tunesmith.evaluation.report import write_report
 from tunesmith.evaluation.result import describe_result
 from tunesmith.methods.base import AppliedMethod, RemembersSteps
@@ -160,7 +166,8 @@ def execute(
         recipe = within_positions(recipe, run, whole_run, facts)
         source = TokenizerSource(str(prepared.folder), tuple(recipe.model.token_overrides.items()))
         tokenizer = source.tokenizer
-        data = lay_out(recipe.data, rows_are_for, source, tell=tell)
+        keep_texts = recipe.evaluation.trained_rows > 0
+        data = lay_out(recipe.data, rows_are_for, source, tell=tell, keep_texts=keep_texts)
     labels = class_names(recipe.task, data)
     write_json(run_dir.reading_json, reading_record(data.train_side.file.judgement, labels))
     tell_data(run_dir, events, data)
@@ -225,6 +232,9 @@ def execute(
         headed=assembled.headed,
         labels=labels,
         pad_id=pad_id(tokenizer),
+        trained=trained_examples(recipe.task, recipe.evaluation, data),
+        also_trained=find_also_trained(data),
+        tunes=tune_scores(recipe.evaluation, data, tokenizer),
     )
     if recipe.evaluation.before and not ranks.share(evaluation.has("before")):
         # what a run goes on from is the adapter's work so far, too

@@ -58,7 +58,7 @@ def make_run(folder: Path, model: Path, rows: Path, /, **parts: Any) -> RunDir:
             "checkpoint_every": 4,
             "learning_rate": 1e-3,
         },
-        "evaluation": {"prompts": 1, "max_new_tokens": 4},
+        "evaluation": {"prompts": 1, "max_new_tokens": 4, "probe": False},
     }
     for part, values in parts.items():
         is_partial = isinstance(recipe.get(part), dict) and isinstance(values, dict)

@@ -49,9 +49,10 @@ class Labelled:
     tags      the tokens              one for each token, as IOB2     where each is in `whole`
     answers   context, question       the answers, all of them right  where each is in the context,
                                                                       in characters, or -1
+    choices   the candidates          of each: best, right or wrong   -
     """
 
-    kind: Literal["classes", "tags", "answers"]
+    kind: Literal["classes", "tags", "answers", "choices"]
     texts: tuple[str, ...]
     labels: tuple[str, ...]
     starts: tuple[int, ...] = ()

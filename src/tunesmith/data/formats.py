@@ -14,6 +14,7 @@ from typing import Any
 from tunesmith.data.conversation import Sample
 from tunesmith.data.fields import Columns, FieldReader, ReadOptions, TaskName
 from tunesmith.data.forms.chat import ALPACA, MESSAGES, PROMPT_COMPLETION, SHAREGPT, TEXT
+from tunesmith.data.forms.choices import MULTIPLE_CHOICE
 from tunesmith.data.forms.entities import ENTITIES
 from tunesmith.data.forms.form import Format, FormatName
 from tunesmith.data.forms.labelled import CLASSIFICATION, NER
@@ -45,6 +46,7 @@ FORMATS: dict[FormatName, Format] = {
         MESSAGES,
         SHAREGPT,
         ALPACA,
+        MULTIPLE_CHOICE,
         PROMPT_COMPLETION,
         QA,
         NER,

@@ -33,6 +33,7 @@ from tunesmith.data.rows import RowFault
 from tunesmith.data.tokenizer import TextEncoder
 
 UNLABELLED = ""  # a place that is read, and has no label
+NO_HEAD = "candidates are not read by a head"
 
 
 class Text(NamedTuple):
@@ -111,6 +112,8 @@ def _text_of(row: Labelled, *, separates: bool) -> Text:
         case "answers":
             context, question = row.texts
             parts = (question, context)
+        case "choices":
+            raise AssertionError(NO_HEAD)
     if len(parts) == 1 or separates:
         return Text(parts, 0)
     return Text(("\n".join(parts),), len(parts[0]) + 1)
@@ -145,6 +148,8 @@ def read_places(row: Labelled, text: ReadText, *, last: bool) -> list[int | None
         case "answers":
             context = [place for place, offset in enumerate(text.offsets) if offset is not None]
             return [0, *context] if context else []
+        case "choices":
+            raise AssertionError(NO_HEAD)
         case _:
             assert_never(row.kind)
 
@@ -165,6 +170,8 @@ def _marks(sample: Sample, row: Labelled, text: ReadText, task: TaskName) -> Mar
             if not said:
                 return _shows_nothing(sample, f"the answer {row.labels[0]!r}")
             return sorted([*((place, UNLABELLED) for place in places), *said])
+        case "choices":
+            raise AssertionError(NO_HEAD)
         case _:
             assert_never(row.kind)
 

@@ -83,6 +83,19 @@ def near_pairs_between(
 
     `clusters` counts the rows of `others` that were met; `largest` is of no use here, and 0.
     """
+    partner = near_partners(signatures, others, threshold=threshold)
+    found = np.flatnonzero(partner >= 0)
+    chosen = found[:max_pairs]
+    pairs = _pairs(signatures, others, chosen, partner[chosen])
+    return NearRows(
+        rows=len(found), clusters=len(np.unique(partner[found])), largest=0, pairs=pairs
+    )
+
+
+def near_partners(
+    signatures: Signatures, others: Signatures, *, threshold: float = THRESHOLD
+) -> Indices:
+    """Return for each row one of `others` that says nearly the same, or -1."""
     partner = np.full(len(signatures), -1, dtype=np.int64)
     with_text, others_with_text = _rows_with_text(signatures), _rows_with_text(others)
     for band in range(NUM_BANDS if len(others_with_text) else 0):
@@ -97,12 +110,7 @@ def near_pairs_between(
                 signatures, others, waiting[same], other_rows[place[same]], threshold
             )
             partner[near[0]] = near[1]
-    found = np.flatnonzero(partner >= 0)
-    chosen = found[:max_pairs]
-    pairs = _pairs(signatures, others, chosen, partner[chosen])
-    return NearRows(
-        rows=len(found), clusters=len(np.unique(partner[found])), largest=0, pairs=pairs
-    )
+    return partner
 
 
 def _rows_with_text(signatures: Signatures) -> Indices:

@@ -129,14 +129,23 @@ def prepare_data(
     return data
 
 
-def lay_out(part: DataPart, task: TaskName, tokenizer: TokenizerSource, *, tell: Tell) -> RunData:
+def lay_out(
+    part: DataPart,
+    task: TaskName,
+    tokenizer: TokenizerSource,
+    *,
+    tell: Tell,
+    keep_texts: bool = False,
+) -> RunData:
     """Read, check, render and split; what was made ready before is found in the cache.
+
+    With `keep_texts` the samples of trained rows are kept, too, so that they can be asked.
 
     Raises:
         DataError: with every row that is at fault by itself; rows that do not fit are told by
             `require_trainable`.
     """
-    train, *others = _prepare_files(part, task, tokenizer, tell)
+    train, *others = _prepare_files(part, task, tokenizer, tell, keep_texts=keep_texts)
     assert train.judgement.form is not None, "a file without a form is a fault"
     if isinstance(part.validation, Share):
         _require_groups(train, part)
@@ -176,12 +185,18 @@ def _whole_file(file: PreparedFile, part: DataPart, task: TaskName) -> Side:
 
 
 def _prepare_files(
-    part: DataPart, task: TaskName, tokenizer: TokenizerSource | None, tell: Tell
+    part: DataPart,
+    task: TaskName,
+    tokenizer: TokenizerSource | None,
+    tell: Tell,
+    *,
+    keep_texts: bool = False,
 ) -> tuple[PreparedFile, ...]:
     """Prepare every file that the recipe names and raise the faults of all of them together."""
     given = [part.validation] if isinstance(part.validation, str) else []
     sources = [part.train, *given, *([part.test] if part.test else [])]
     share = part.validation.fraction if isinstance(part.validation, Share) else 1.0
+    share = 1.0 if keep_texts else share
     files: list[PreparedFile] = []
     missing: list[Fault] = []
     for source in sources:

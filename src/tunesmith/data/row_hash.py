@@ -83,9 +83,12 @@ def _turn_fields(turns: Sequence[Message], *, with_weights: bool) -> list[str]:
 
 
 def _label_fields(sample: Conversation) -> list[str]:
-    """Return what the turns do not say: the tags of an entity's words, other right answers."""
+    """Return what the turns do not say: tags of words, other right answers, the candidates."""
     labelled = sample.labelled
-    return [] if labelled is None else ["labels", *labelled.labels]
+    if labelled is None:
+        return []
+    candidates = labelled.texts if labelled.kind == "choices" else ()
+    return ["labels", *labelled.labels, *candidates]
 
 
 def _tagged(word: str, texts: Sequence[str]) -> list[str]:

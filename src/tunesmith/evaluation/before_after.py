@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-import orjson
-
-from tunesmith.core.run_dir import RunDir, read_json, write_bytes, write_json
 from tunesmith.data.conversation import Sample
 from tunesmith.data.render import Example
 from tunesmith.data.tokenizer import Tokenizer
@@ -29,6 +25,7 @@ from tunesmith.evaluation.held_out import (
     held_out_preference,
 )
 from tunesmith.evaluation.label_choice import choose_labels, chooses_label
+from tunesmith.evaluation.multiple_choice import choose_candidates, have_candidates
 from tunesmith.inference.batches import BATCH_TOKENS
 from tunesmith.inference.engine import Engine
 from tunesmith.models.evaluating import evaluating
@@ -36,13 +33,13 @@ from tunesmith.recipe.data import DataPart
 from tunesmith.recipe.evaluation import EvaluationPart, own_metrics
 from tunesmith.recipe.task import Task
 from tunesmith.tasks.ask import ask
+from tunesmith.tasks.question import Question
 from tunesmith.tasks.said import Said, understand
-from tunesmith.tasks.scores.score import Difference, Score
+from tunesmith.tasks.scores.score import Score
 from tunesmith.tasks.scores.table import scores_of
+from tunesmith.tasks.scores.tunes import TuneScores
 from tunesmith.training.loss import LanguageModel, summed_loss
 from tunesmith.training.objective import Objective
-
-When = Literal["before", "after"]
 
 
 @dataclass(frozen=True)
@@ -94,10 +91,13 @@ def measure(
     pad_id: int = 0,
     max_tokens: int = BATCH_TOKENS,
     preference: HeldOutPreference | None = None,
+    tunes: TuneScores | None = None,
 ) -> Measured:
     """Measure a model on its held-out rows; `samples` and `examples` are the same rows.
 
-    With `labels` an answer is the likeliest of these; a text that is none of them is none.
+    With `labels` an answer is the likeliest of these; a text that is none of them is none. Rows
+    with candidates are answered by the likeliest of theirs. With `tunes` what is written is scored
+    as a tune, together with the beginning that was given.
 
     `model` and `engine` compute with the same weights. Without rows there is nothing to measure,
     which is the caller's decision.
@@ -106,20 +106,26 @@ def measure(
     held_out = measure_loss(
         model, examples, pad_id=pad_id, max_tokens=max_tokens, preference=preference
     )
-    chosen = choose_rows(len(samples), part, is_scored=bool(own_metrics(task)))
+    is_scored = bool(own_metrics(task)) or have_candidates(samples)
+    chosen = choose_rows(len(samples), part, is_scored=is_scored)
     asked = [samples[index] for index in chosen.asked]
     questions = [ask(sample, tokenizer, data) for sample in asked]
-    if chooses_label(task, labels):
+    if have_candidates(samples):
+        answers, understood = choose_candidates(
+            model, questions, asked, tokenizer, data=data, pad_id=pad_id
+        )
+    elif chooses_label(task, labels):
         answers = choose_labels(
             model, questions, asked, labels, tokenizer, data=data, pad_id=pad_id
         )
+        understood = _understand_all(questions, answers, labels)
     else:
         answers = answer_questions(engine, questions, max_new_tokens=part.max_new_tokens)
-    by_row = dict(zip(chosen.asked, answers, strict=True))
-    question_of = dict(zip(chosen.asked, questions, strict=True))
-    said = tuple(
-        understand(question_of[index], by_row[index].text, labels) for index in chosen.scored
-    )
+        understood = _understand_all(questions, answers, labels)
+        if tunes is not None:
+            understood = _as_tunes(questions, answers, understood, tunes)
+    place = {index: place for place, index in enumerate(chosen.asked)}
+    said = tuple(understood[place[index]] for index in chosen.scored)
     return Measured(
         held_out=held_out,
         metrics={
@@ -127,10 +133,30 @@ def measure(
             **scores_of(task, part.metrics, said),
             **(token_accuracy(held_out) if "token-accuracy" in part.metrics else {}),
         },
-        answers=tuple(by_row[index] for index in chosen.shown),
+        answers=tuple(answers[place[index]] for index in chosen.shown),
         seconds=time.monotonic() - started,
         said=said,
     )
+
+
+def _understand_all(
+    questions: Sequence[Question], answers: Sequence[Answer], labels: Sequence[str]
+) -> list[Said]:
+    pairs = zip(questions, answers, strict=True)
+    return [understand(question, answer.text, labels) for question, answer in pairs]
+
+
+def _as_tunes(
+    questions: Sequence[Question],
+    answers: Sequence[Answer],
+    said: Sequence[Said],
+    tunes: TuneScores,
+) -> list[Said]:
+    """Score the beginnings that were given with what was written behind them."""
+    return [
+        replace(one, values=tunes.values_of(question.prompt + answer.text))
+        for question, answer, one in zip(questions, answers, said, strict=True)
+    ]
 
 
 def measure_loss(
@@ -155,41 +181,3 @@ def measure_loss(
         return held_out_loss(
             lambda batch: summed_loss(model, batch), examples, pad_id=pad_id, max_tokens=max_tokens
         )
-
-
-def write_side(run_dir: RunDir, when: When, measured: Measured) -> None:
-    """Add one side to evaluation.json, and what was said to predictions/; the other side stays."""
-    path = run_dir.evaluation_json
-    sides: dict[str, Any] = read_json(path) if path.exists() else {}
-    write_json(path, {**sides, when: measured.as_json()})
-    if measured.said:
-        lines = b"".join(orjson.dumps(asdict(one)) + b"\n" for one in measured.said)
-        file = predictions_file(run_dir, when)
-        file.parent.mkdir(exist_ok=True)
-        write_bytes(file, lines)
-
-
-def write_differences(run_dir: RunDir, found: Mapping[str, Difference]) -> None:
-    """Add to evaluation.json how much better each score became."""
-    if found:
-        sides = read_json(run_dir.evaluation_json)
-        values = {name: asdict(one) for name, one in found.items()}
-        write_json(run_dir.evaluation_json, {**sides, "differences": values})
-
-
-def predictions_file(run_dir: RunDir, when: When) -> Path:
-    """Where what was said on one side is kept, one row a line."""
-    return run_dir.path / "predictions" / f"{when}.jsonl"
-
-
-def read_said(run_dir: RunDir, when: When) -> tuple[Said, ...]:
-    """Return what was said on one side; nothing where that was not scored."""
-    file = predictions_file(run_dir, when)
-    if not file.is_file():
-        return ()
-    return tuple(_said(orjson.loads(line)) for line in file.read_bytes().splitlines())
-
-
-def _said(values: dict[str, Any]) -> Said:
-    said, right = tuple(values["said"]), tuple(values["right"])
-    return Said(values["row_id"], said, right, values["lost"])

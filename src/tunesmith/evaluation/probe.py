@@ -23,7 +23,9 @@ from tunesmith.data.tokenizer import Tokenizer
 from tunesmith.evaluation.choices import log_likelihoods
 from tunesmith.recipe.data import DataPart
 from tunesmith.tasks.candidates import Choice, render_candidates
+from tunesmith.tasks.said import Said
 from tunesmith.tasks.scores.choices import true_is_likeliest
+from tunesmith.tasks.scores.row_values import PROBE
 from tunesmith.tasks.scores.score import Score, share_of
 from tunesmith.training.loss import LanguageModel
 
@@ -47,10 +49,20 @@ class ProbeQuestion:
 
 @dataclass(frozen=True)
 class Probed:
-    """Which questions the model has right, and the kind of each, in the set's order."""
+    """Which questions the model has right, their kinds and its replies, in the set's order."""
 
     hits: tuple[bool, ...]
     kinds: tuple[str, ...]
+    chosen: tuple[str, ...]
+
+    @property
+    def said(self) -> tuple[Said, ...]:
+        """What was answered, in the form in which answers are kept and compared."""
+        rows = zip(read_probe(), self.hits, self.chosen, strict=True)
+        return tuple(
+            Said(question.question, (reply,), (question.right,), values={PROBE: float(hit)})
+            for question, hit, reply in rows
+        )
 
     @property
     def score(self) -> Score:
@@ -94,7 +106,12 @@ def measure_probe(
         return None
     found = log_likelihoods(model, examples, pad_id=pad_id)
     hits = [true_is_likeliest(one, np.arange(len(one.tokens)) == 0) for one in found]
-    return Probed(tuple(hits), tuple(question.kind for question in questions))
+    chosen = [
+        question.replies[int(one.log_probs.argmax())]
+        for question, one in zip(questions, found, strict=True)
+    ]
+    kinds = [question.kind for question in questions]
+    return Probed(tuple(hits), tuple(kinds), tuple(chosen))
 
 
 def _choice(question: ProbeQuestion, *, is_chat: bool) -> Choice:

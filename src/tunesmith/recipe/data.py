@@ -24,6 +24,7 @@ FormatName = Literal[
     "summarization",
     "translation",
     "text-generation",
+    "multiple-choice",
 ]
 FormatWord = Literal["auto"] | FormatName
 
@@ -134,6 +135,17 @@ class ColumnMap(Part):
     is_impossible: Annotated[
         str | None,
         Field(min_length=1, description="Whether the text does not answer the question."),
+    ] = None
+    choices: Annotated[
+        str | None,
+        Field(min_length=1, description="The candidates' column, of which some are wrong."),
+    ] = None
+    best: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="The column that says which of several right candidates is best.",
+        ),
     ] = None
     document: Annotated[
         str | None, Field(min_length=1, description="The column of the text to summarize.")

@@ -9,7 +9,15 @@ from pydantic import BeforeValidator, Field
 from tunesmith.recipe.part import Part
 from tunesmith.recipe.task import Task
 
-Metric = Literal["exact-match", "json-match", "valid-json", "numeric-match", "token-accuracy"]
+Metric = Literal[
+    "exact-match",
+    "json-match",
+    "valid-json",
+    "numeric-match",
+    "token-accuracy",
+    "tune-valid",
+    "tune-distance",
+]
 # Scores of answers as texts, which the recipe asks for.
 TEXT_METRICS: tuple[Metric, ...] = ("exact-match", "json-match", "valid-json", "numeric-match")
 # Scores that come with a task, always measured; the first one is the task's main one.
@@ -50,8 +58,9 @@ class EvaluationPart(Part):
         BeforeValidator(_as_tuple),
         Field(
             description="Further scores of the answers as texts: exact-match, json-match, "
-            "valid-json, numeric-match (the last number), token-accuracy. Those of the task come "
-            "by themselves."
+            "valid-json, numeric-match (the last number), token-accuracy; of music in ABC "
+            "notation tune-valid and tune-distance (to the nearest tune that was trained). Those "
+            "of the task come by themselves."
         ),
     ] = ()
     rows: Annotated[
@@ -64,6 +73,25 @@ class EvaluationPart(Part):
             ),
         ),
     ] = 2000
+    probe: Annotated[
+        bool,
+        Field(
+            description=(
+                "Ask a fixed set of general questions, too, before and after: what the model "
+                "forgets shows there. A model with a head writes nothing and is not asked."
+            )
+        ),
+    ] = True
+    trained_rows: Annotated[
+        int,
+        Field(
+            ge=0,
+            description=(
+                "How many of the rows that are trained are scored, too. They show what a test on "
+                "trained rows would have shown, and are marked as such."
+            ),
+        ),
+    ] = 0
     metric_rows: Annotated[
         int | None,
         Field(ge=1, description="How many of those are scored by their answers; by default all."),

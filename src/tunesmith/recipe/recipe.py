@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, assert_never, cast
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from tunesmith.recipe.data import DataPart, plain_columns
 from tunesmith.recipe.evaluation import EvaluationPart
@@ -38,6 +38,15 @@ class Recipe(Part):
         StrategyPart, _expand("strategy"), Field(description="How the work is spread.")
     ] = SingleStrategy()
     evaluation: Annotated[EvaluationPart, Field(description="What is measured.")] = EvaluationPart()
+
+    @model_validator(mode="after")
+    def _trained_rows_are_asked(self) -> Recipe:
+        if self.evaluation.trained_rows and isinstance(self.task, PreferenceTask):
+            raise ValueError(
+                "evaluation.trained_rows scores answers, and a preference has none to score: "
+                "leave it out"
+            )
+        return self
 
     @property
     def learning_rate(self) -> float:

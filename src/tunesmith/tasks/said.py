@@ -3,16 +3,18 @@
 classification   said: the label, or all of several; none where the text is no label
 ner              said and right: a tag for each token, in IOB2
 qa               said: one text, empty for no answer; right: each text that is a right answer
+choices          said: the likeliest candidate; right: the true ones; values: mc1, mc2
 others           said and right: one text
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tunesmith.data.conversation import Labelled
+from tunesmith.data.forms.choices import BEST, RIGHT
 from tunesmith.data.forms.entities import words_of
 from tunesmith.data.forms.labelled import NO_ENTITY, NO_LABEL, NO_TAG, entity_spans
 from tunesmith.data.forms.qa import NO_ANSWER
@@ -21,12 +23,16 @@ from tunesmith.tasks.question import Question
 
 @dataclass(frozen=True)
 class Said:
-    """`lost` counts what an answer names and the text does not hold."""
+    """`lost` counts what an answer names and the text does not hold.
+
+    `values` are scores that this row has by itself, by their names.
+    """
 
     row_id: str
     said: tuple[str, ...]
     right: tuple[str, ...]
     lost: int = 0
+    values: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 def understand(question: Question, text: str, labels: Collection[str]) -> Said:
@@ -48,6 +54,14 @@ def understand(question: Question, text: str, labels: Collection[str]) -> Said:
         case "answers":
             is_none = text not in labelled.labels and _is_no_answer(text)
             return Said(question.row_id, ("" if is_none else text,), labelled.labels)
+        case "choices":
+            return Said(question.row_id, (text,), right_candidates(labelled))
+
+
+def right_candidates(labelled: Labelled) -> tuple[str, ...]:
+    """Return the candidates that are right, the best first."""
+    pairs = list(zip(labelled.texts, labelled.labels, strict=True))
+    return tuple(text for mark in (BEST, RIGHT) for text, own in pairs if own == mark)
 
 
 def _one_label(text: str, labels: Collection[str]) -> tuple[str, ...]:

@@ -10,9 +10,10 @@ from tunesmith.core.run_dir import RunDir, read_json
 from tunesmith.data.conversation import Conversation, Message
 from tunesmith.data.render import render
 from tunesmith.data.tokenizer import load_tokenizer
-from tunesmith.evaluation.before_after import measure, write_side
+from tunesmith.evaluation.before_after import measure
 from tunesmith.evaluation.compare import choose_rows, token_accuracy
 from tunesmith.evaluation.held_out import HeldOut
+from tunesmith.evaluation.sides import write_part
 from tunesmith.inference.torch_engine import TorchEngine
 from tunesmith.recipe.data import DataPart
 from tunesmith.recipe.evaluation import EvaluationPart
@@ -79,7 +80,7 @@ def test_both_sides_are_measured_on_the_same_rows_and_kept_together(tmp_path: Pa
             data=data,
             part=part(prompts=2, max_new_tokens=5, metrics=["exact-match", "token-accuracy"]),
         )
-        write_side(run_dir, when, measured)
+        write_part(run_dir, when, measured.as_json())
     sides = read_json(run_dir.evaluation_json)
     assert sides["before"]["loss"] == sides["after"]["loss"] > 0
     assert sides["before"]["answers"] == sides["after"]["answers"]

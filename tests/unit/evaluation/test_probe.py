@@ -63,7 +63,7 @@ def test_a_model_without_room_for_the_questions_is_not_asked(tmp_path: Path) -> 
 
 
 def test_the_score_has_its_interval_and_the_share_of_each_kind() -> None:
-    score = Probed((True, False, True, True), ("a", "a", "b", "b")).score
+    score = Probed((True, False, True, True), ("a", "a", "b", "b"), ("",) * 4).score
     assert (score.value, score.rows) == (0.75, 4)
     assert score.low is not None
     assert score.high is not None

@@ -11,10 +11,9 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from tunesmith.core.run_dir import RunDir, read_json
+from tunesmith.tasks.scores.row_values import PROBE
 
 WEIGHTS = (".safetensors", ".bin")
-# Says what a model forgets, not how good it is at a scenario's task.
-PROBE = "general-probe"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +90,10 @@ def read_measured(run_dir: RunDir) -> Measured:
 
 
 def main_metric(side: Side) -> str | None:
-    """Return the name of a scenario's main score: the first, as a task's own come first."""
+    """Return the name of a scenario's main score: the first, as a task's own come first.
+
+    What a model forgets does not say how good it is at the task.
+    """
     return next((name for name in side.metrics if name != PROBE), None)
 
 

@@ -16,6 +16,7 @@ from tunesmith.tasks.said import Said
 from tunesmith.tasks.scores.answers import ANSWERS
 from tunesmith.tasks.scores.classes import SEVERAL, SINGLE
 from tunesmith.tasks.scores.entities import ENTITIES
+from tunesmith.tasks.scores.row_values import row_metrics
 from tunesmith.tasks.scores.score import Difference, Metric, Score, difference, score, share_of
 from tunesmith.tasks.scores.summaries import SUMMARIES
 from tunesmith.tasks.scores.texts import TEXTS
@@ -65,7 +66,7 @@ def scores_of(task: Task, names: Sequence[str], rows: Sequence[Said]) -> dict[st
     if not rows:
         return {}
     found: dict[str, Score] = {}
-    for family, metric in _metrics(task, names):
+    for family, metric in _metrics(task, names, rows):
         found[metric.name] = score(metric, *_sides(family, rows))
     if task.type == "ner" and any(row.lost for row in rows):
         found[FOUND_IN_TEXT] = share_of([not row.lost for row in rows])
@@ -76,21 +77,32 @@ def differences_of(
     task: Task, names: Sequence[str], before: Sequence[Said], after: Sequence[Said]
 ) -> dict[str, Difference]:
     """How much better each score became; empty where the two sides are not the same rows."""
+    return _differences(_metrics(task, names, after), before, after)
+
+
+def row_differences(before: Sequence[Said], after: Sequence[Said]) -> dict[str, Difference]:
+    """The same of the scores that each row has by itself, whatever the task."""
+    return _differences([("values", metric) for metric in row_metrics(after)], before, after)
+
+
+def _differences(
+    metrics: Sequence[tuple[str, Metric]], before: Sequence[Said], after: Sequence[Said]
+) -> dict[str, Difference]:
     if not after or [row.row_id for row in before] != [row.row_id for row in after]:
         return {}
     found: dict[str, Difference] = {}
-    for family, metric in _metrics(task, names):
+    for family, metric in metrics:
         earlier, _ = _sides(family, before)
         later, right = _sides(family, after)
         found[metric.name] = difference(metric, earlier, later, right)
     return found
 
 
-def _metrics(task: Task, names: Sequence[str]) -> list[tuple[str, Metric]]:
+def _metrics(task: Task, names: Sequence[str], rows: Sequence[Said]) -> list[tuple[str, Metric]]:
     family = family_of(task)
     own = [(family, FAMILIES[family][name]) for name in own_metrics(task)]
     texts = [("text", TEXTS[name]) for name in names if name in TEXT_METRICS]
-    return [*own, *texts]
+    return [*own, *texts, *(("values", metric) for metric in row_metrics(rows))]
 
 
 def _sides(family: str, rows: Sequence[Said]) -> tuple[Sequence[object], Sequence[object]]:
@@ -102,6 +114,8 @@ def _sides(family: str, rows: Sequence[Said]) -> tuple[Sequence[object], Sequenc
             return [frozenset(row.said) for row in rows], [frozenset(row.right) for row in rows]
         case "ner":
             return [row.said for row in rows], [row.right for row in rows]
+        case "values":
+            return rows, rows
         case "qa":
             return [row.said[0] for row in rows], [row.right for row in rows]
         case _:
