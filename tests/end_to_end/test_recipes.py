@@ -20,9 +20,12 @@ def test_all_recipes_are_found() -> None:
     assert [path.name for path in RECIPES] == [
         "alpaca-lora.yaml",
         "banking77-head.yaml",
+        "banking77-lora.yaml",
         "dpo-lora.yaml",
         "gsm8k-lora.yaml",
+        "multi30k-lora.yaml",
         "wnut17-head.yaml",
+        "xquad-lora.yaml",
         "quickstart.yaml",
     ]
 

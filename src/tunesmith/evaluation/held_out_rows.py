@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from tunesmith.core.errors import DataError
 from tunesmith.core.events import EventLog
 from tunesmith.core.run_dir import RunDir
@@ -22,6 +24,7 @@ from tunesmith.evaluation.sides import (
     When,
     has_side,
     read_said,
+    write_also_trained,
     write_differences,
     write_part,
     write_said,
@@ -143,14 +146,18 @@ class HeldOutRows:
 
     def _score_without_trained(self, when: When, measured: Measured) -> None:
         """Score the held-out rows without those that the training data hold, too."""
-        found = self.also_trained.rows
-        kept = [one for one in measured.said if one.row_id not in found]
-        if len(kept) == len(measured.said):
+        store = self.rows.store
+        names = {store.row_id(int(row)) for row in np.unique(self.rows.rows)}
+        exact, near = names & self.also_trained.exact, names & self.also_trained.near
+        found = exact | near
+        if not found:
             return
+        write_also_trained(self.run_dir, {"exact": len(exact), "near": len(near)})
+        kept = [one for one in measured.said if one.row_id not in found]
         before = [one for one in read_said(self.run_dir, "before") if one.row_id not in found]
         scores = scores_of(self.task, self.part.metrics, kept)
         values = {
-            "rows": len(kept),
+            "rows": len(names - found),
             "metrics": {name: asdict(score) for name, score in scores.items()},
         }
         self._compare("without_trained", when, values, before, kept)

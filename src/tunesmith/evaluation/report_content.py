@@ -24,6 +24,9 @@ from tunesmith.evaluation.report_facts import Facts, Measure, Values
 
 Pairs = tuple[tuple[str, str], ...]
 
+TRAINED = "On rows that were trained: no evidence of skill"
+UNTRAINED = "Without the rows that were also trained"
+
 
 @dataclass(frozen=True)
 class Score:
@@ -77,20 +80,86 @@ def scores(facts: Facts) -> tuple[Score, ...]:
         lines.append(_line(facts.perplexity, 2, "exp of the loss; lower is better"))
     lines += [_line(reward, 3, "in the loss's own units") for reward in facts.rewards]
     for metric in facts.metrics:
-        lines.append(
-            Score(
-                name=metric.name,
-                before=_with_interval(metric.name, metric.before, metric.before_interval),
-                after=_with_interval(metric.name, metric.after, metric.after_interval),
-                note=_note(metric),
-            )
-        )
-        lines.extend(
-            Score(name, share_text(before), share_text(after), "", is_detail=True)
-            for name, before, after in metric.details
-            if name != "tokens"
-        )
+        lines.extend(_score_lines(metric))
+    if facts.probe is not None:
+        lines.extend(_score_lines(facts.probe, "general questions: what falls was forgotten"))
     return tuple(lines)
+
+
+def trained_scores(facts: Facts) -> tuple[Score, ...]:
+    """The scores of rows that are trained."""
+    return tuple(line for metric in facts.trained for line in _score_lines(metric))
+
+
+def untrained_scores(facts: Facts) -> tuple[Score, ...]:
+    """The scores of the held-out rows that are not also trained."""
+    metrics = facts.overlap.metrics if facts.overlap else ()
+    return tuple(line for metric in metrics for line in _score_lines(metric))
+
+
+def overlap_sentence(facts: Facts) -> str:
+    """How many held-out rows are trained, too; empty where none is."""
+    if facts.overlap is None:
+        return ""
+    found, rows = facts.overlap, facts.loss.rows if facts.loss else 0
+    count = found.exact + found.near
+    share = f" ({count / rows:.1%})" if rows else ""
+    left = f"the other {found.rows_without:,} follow" if found.metrics else "no row is left"
+    return (
+        f"{count:,} of {rows:,} measured held-out rows{share} are also in the training data: "
+        f"{found.exact:,} letter by letter, {found.near:,} nearly. The scores above count them; "
+        f"those of {left}."
+    )
+
+
+def measuring(facts: Facts) -> Pairs:
+    """How the numbers came about: the split, the seeds, how answers were made, the libraries."""
+    part, data = _of(facts.recipe, "evaluation"), _of(facts.recipe, "data")
+    held_out = _of(facts.data, "validation").get("rows")
+    rows = facts.loss.rows if facts.loss else 0
+    pairs = {"held-out rows": _validation_text(data.get("validation"), data.get("group"))}
+    if rows and isinstance(held_out, int):
+        pairs["of these measured"] = (
+            f"all {rows:,}" if rows >= held_out else f"{rows:,} of {held_out:,}, evenly spread"
+        )
+    if facts.rows or facts.metrics:
+        pairs["answers"] = _answers_text(facts, part)
+    if any(metric.after_interval or metric.before_interval for metric in facts.metrics):
+        pairs["intervals"] = (
+            "95%: Wilson's of shares, else 1,000 draws of the rows (bootstrap, seed 0); "
+            "a change draws the same rows of both sides"
+        )
+    pairs["seed of the training"] = str(facts.environment.get("seed", ""))
+    pairs.update(facts.signatures)
+    return _filled(pairs)
+
+
+def _answers_text(facts: Facts, part: Values) -> str:
+    task = _of(facts.recipe, "task")
+    if task.get("head"):
+        return "the head's likeliest"
+    names = {metric.name for metric in facts.metrics}
+    if "mc1" in names:
+        return "the candidate with the greatest log-likelihood (not divided by its length)"
+    if task.get("type") == "classification" and not task.get("multi_label"):
+        return "the label with the greatest log-likelihood; of more than 500 labels, written"
+    return f"written greedily, at most {part.get('max_new_tokens')} new tokens"
+
+
+def _score_lines(metric: Measure, meaning: str = "") -> list[Score]:
+    """A metric, and under it what is behind it."""
+    line = Score(
+        name=metric.name,
+        before=_with_interval(metric.name, metric.before, metric.before_interval),
+        after=_with_interval(metric.name, metric.after, metric.after_interval),
+        note="; ".join(text for text in (meaning, _note(metric)) if text),
+    )
+    details = [
+        Score(name, share_text(before), share_text(after), "", is_detail=True)
+        for name, before, after in metric.details
+        if name != "tokens"
+    ]
+    return [line, *details]
 
 
 def _note(metric: Measure) -> str:
@@ -135,7 +204,7 @@ def data(facts: Facts) -> Pairs:
     part = _of(facts.recipe, "data")
     pairs = {
         "training rows from": str(part.get("train") or ""),
-        "held-out rows from": _validation_text(part.get("validation")),
+        "held-out rows from": _validation_text(part.get("validation"), part.get("group")),
         "format": str(event.get("format") or part.get("format") or ""),
         "rows read": _int_text(counts.get("rows_read")),
         "duplicates, used once": _int_text(counts.get("duplicates")),
@@ -246,10 +315,14 @@ def _memory(result: Values) -> str:
     return bytes_text(peak) + (f" (planned: {bytes_text(planned)})" if planned else "")
 
 
-def _validation_text(value: Any) -> str:
-    """A file, or a share such as 10%."""
+def _validation_text(value: Any, group: Any) -> str:
+    """A file, or a share such as 10% of the rows or of their groups."""
     text = str(value or "")
-    return f"{text} of the rows, split off by a hash" if text.endswith("%") else text
+    if not text.endswith("%"):
+        return text
+    return f"{text} of the rows, split off by a hash of " + (
+        f"{group}: all rows of one are on one side" if group else "what they say"
+    )
 
 
 def _base(name: Any, dtype: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from tunesmith.core.events import Event, read_events
 from tunesmith.core.run_dir import RunDir, read_json
+from tunesmith.tasks.scores.row_values import PROBE
 
 Values = Mapping[str, Any]
 
@@ -37,6 +38,16 @@ class Measure:
     after_interval: tuple[float, float] | None = None
     details: tuple[tuple[str, float | None, float | None], ...] = ()
     change: Change | None = None
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How many held-out rows are also trained, equal or nearly equal, and the scores without."""
+
+    exact: int
+    near: int
+    rows_without: int
+    metrics: tuple[Measure, ...]
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,10 @@ class Facts:
     loss: Measure | None
     perplexity: Measure | None
     metrics: tuple[Measure, ...]
+    probe: Measure | None
+    trained: tuple[Measure, ...]
+    overlap: Overlap | None
+    signatures: Mapping[str, str]
     rewards: tuple[Measure, ...]
     rows: tuple[Row, ...]
     data: Values
@@ -90,6 +105,7 @@ def read_facts(run_dir: RunDir) -> Facts:
     result = _read(run_dir.result_json)
     sides = _read(run_dir.evaluation_json)
     before, after = _part(sides, "before"), _part(sides, "after")
+    metrics = _compared(sides)
     data = next((event for event in reversed(events) if event["type"] == "data"), {})
     return Facts(
         folder=run_dir.path,
@@ -101,9 +117,11 @@ def read_facts(run_dir: RunDir) -> Facts:
         curve=_curve(events, before, after),
         loss=_number("loss", before, after),
         perplexity=_number("perplexity", before, after),
-        metrics=_metrics(
-            _part(before, "metrics"), _part(after, "metrics"), _part(sides, "differences")
-        ),
+        metrics=tuple(metric for metric in metrics if metric.name != PROBE),
+        probe=next((metric for metric in metrics if metric.name == PROBE), None),
+        trained=_compared(_part(sides, "trained")),
+        overlap=_overlap(_part(sides, "without_trained")),
+        signatures=_signatures(_part(after or before, "metrics")),
         rewards=_rewards(_part(before, "preference"), _part(after, "preference")),
         rows=_rows(before.get("answers") or (), after.get("answers") or ()),
         data=data,
@@ -167,6 +185,30 @@ def _rewards(before: Values, after: Values) -> tuple[Measure, ...]:
         for name in names
         if name in before or name in after
     )
+
+
+def _compared(sides: Values) -> tuple[Measure, ...]:
+    """The scores of one comparison, which has two sides and what changed between them."""
+    before, after = (_part(_part(sides, when), "metrics") for when in ("before", "after"))
+    return _metrics(before, after, _part(sides, "differences"))
+
+
+def _overlap(sides: Values) -> Overlap | None:
+    counts = _part(sides, "also_trained")
+    if not counts:
+        return None
+    some = _part(sides, "after") or _part(sides, "before")
+    return Overlap(
+        exact=int(counts.get("exact") or 0),
+        near=int(counts.get("near") or 0),
+        rows_without=int(some.get("rows") or 0),
+        metrics=_compared(sides),
+    )
+
+
+def _signatures(metrics: Values) -> dict[str, str]:
+    found = {name: str(_part(metrics, name).get("signature") or "") for name in metrics}
+    return {name: text for name, text in found.items() if text}
 
 
 def _metrics(before: Values, after: Values, changes: Values) -> tuple[Measure, ...]:

@@ -31,7 +31,10 @@ def write_html(facts: Facts, *, pictures: Sequence[Picture]) -> str:
         [
             f"<header><h1>{title}</h1><p class=lead>{escape(content.headline(facts))}</p></header>",
             *(_picture(picture) for picture in pictures),
-            _scores(facts),
+            _scores("Before and after", content.scores(facts)),
+            _also_trained(facts),
+            _scores(content.TRAINED, content.trained_scores(facts)),
+            pairs_section("How it was measured", content.measuring(facts)),
             _answers(facts),
             pairs_section("Training", content.training(facts)),
             pairs_section("Data", content.data(facts)),
@@ -57,8 +60,15 @@ def _data(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
-def _scores(facts: Facts) -> str:
-    lines = content.scores(facts)
+def _also_trained(facts: Facts) -> str:
+    sentence = content.overlap_sentence(facts)
+    if not sentence:
+        return ""
+    table = _scores(content.UNTRAINED, content.untrained_scores(facts))
+    return f"<p><b>{escape(sentence)}</b></p>{table}"
+
+
+def _scores(title: str, lines: Sequence[content.Score]) -> str:
     if not lines:
         return ""
     rows = "".join(
@@ -72,9 +82,9 @@ def _scores(facts: Facts) -> str:
         "<tr><td></td><th scope=col class=number>before</th><th scope=col class=number>after</th>"
     )
     note = ""
-    if any(metric.before_interval or metric.after_interval for metric in facts.metrics):
+    if any("(" in line.before + line.after for line in lines):
         note = "<p class=note>In brackets: the 95% interval, in percent where the score is.</p>"
-    return section("Before and after", f"<table><thead>{head}</thead>{rows}</table>{note}")
+    return section(title, f"<table><thead>{head}</thead>{rows}</table>{note}")
 
 
 def _answers(facts: Facts) -> str:

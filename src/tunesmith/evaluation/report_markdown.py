@@ -17,7 +17,10 @@ def write_markdown(facts: Facts, *, pictures: Sequence[tuple[str, str]]) -> str:
         f"# {_text(content.title(facts))}",
         _text(content.headline(facts)),
         *(f"![{title}]({file})" for title, file in pictures),
-        *_scores(facts),
+        *_scores("Before and after", content.scores(facts)),
+        *_also_trained(facts),
+        *_scores(content.TRAINED, content.trained_scores(facts)),
+        *_pairs("How it was measured", content.measuring(facts)),
         *_pairs("Training", content.training(facts)),
         *_pairs("Data", content.data(facts)),
         *_warnings(facts),
@@ -29,15 +32,22 @@ def write_markdown(facts: Facts, *, pictures: Sequence[tuple[str, str]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _scores(facts: Facts) -> list[str]:
-    lines = content.scores(facts)
+def _also_trained(facts: Facts) -> list[str]:
+    sentence = content.overlap_sentence(facts)
+    if not sentence:
+        return []
+    table = _scores(content.UNTRAINED, content.untrained_scores(facts))
+    return [f"Warning: {_text(sentence)}", *table]
+
+
+def _scores(title: str, lines: Sequence[content.Score]) -> list[str]:
     if not lines:
         return []
     rows = [
         ((": " if line.is_detail else "") + line.name, line.before, line.after, line.note)
         for line in lines
     ]
-    return ["## Before and after", _table(("", "before", "after", ""), rows)]
+    return [f"## {title}", _table(("", "before", "after", ""), rows)]
 
 
 def _pairs(title: str, pairs: content.Pairs) -> list[str]:

@@ -44,6 +44,11 @@ def write_differences(
         _add(run_dir, of, {"differences": {name: asdict(one) for name, one in found.items()}})
 
 
+def write_also_trained(run_dir: RunDir, counts: Mapping[str, int]) -> None:
+    """Add to evaluation.json how many of the scored rows are trained, too: exact and near."""
+    _add(run_dir, "without_trained", {"also_trained": counts})
+
+
 def write_said(run_dir: RunDir, when: When, said: Sequence[Said], of: Set = "") -> None:
     """Keep what was answered to each row of a set, one row a line."""
     if said:

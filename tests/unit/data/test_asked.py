@@ -42,6 +42,8 @@ WHOLE: list[tuple[FormatName, TaskName, dict[str, Any], tuple[str, ...]]] = [
     ("qa", "chat", {"question": "who?", "context": "Ada did", "answers": ["Ada"]}, ("answers",)),
     ("qa", "qa", {"question": "who?", "context": "Ada did", "answer_text": "Ada"},
      ("answer_text",)),
+    ("multiple-choice", "chat", {"question": "who?", "choices": ["Ada", "Bob"], "answer": 0},
+     ("answer",)),
     ("ner", "ner", {"tokens": ["Ada", "did"], "ner_tags": ["B-PER", "O"]}, ("ner_tags",)),
     ("entities", "ner", {"text": "Ada did.", "entities": [[0, 3, "PER"]]}, ("entities",)),
     ("summarization", "chat", {"article": "long text", "highlights": "short"}, ("highlights",)),
