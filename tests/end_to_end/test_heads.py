@@ -106,6 +106,11 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, task: str) 
     assert_same_run(whole, stopped)
     result = read_json(whole.result_json)
     assert result["validation_loss_after"] < result["validation_loss_before"]
+    confusion = read_json(whole.evaluation_json)["after"].get("confusion")
+    assert (confusion and confusion["labels"]) == (
+        ["is a", "is b"] if task == "classification" else None
+    )
+    assert ("Classes taken for others" in whole.report_md.read_text()) == bool(confusion)
     loaded = load(str(whole.path))
     assert loaded.headed is not None
     with pytest.raises(ModelError, match="writes no text"):

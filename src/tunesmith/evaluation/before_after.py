@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -35,6 +35,7 @@ from tunesmith.recipe.task import Task
 from tunesmith.tasks.ask import ask
 from tunesmith.tasks.question import Question
 from tunesmith.tasks.said import Said, understand
+from tunesmith.tasks.scores.confused import confusion_of
 from tunesmith.tasks.scores.score import Score
 from tunesmith.tasks.scores.table import scores_of
 from tunesmith.tasks.scores.tunes import TuneScores
@@ -52,6 +53,8 @@ class Measured:
     seconds: float
     said: tuple[Said, ...] = ()
     """What was answered to every row that is scored."""
+    confusion: Mapping[str, Any] | None = None
+    """Which classes were taken for which, where a text has one."""
 
     def as_json(self) -> dict[str, Any]:
         """The form in which evaluation.json keeps it."""
@@ -64,6 +67,7 @@ class Measured:
             "token_accuracy": self.held_out.token_accuracy,
             **({"preference": dict(self.held_out.preference)} if self.held_out.preference else {}),
             "metrics": {name: asdict(score) for name, score in self.metrics.items()},
+            **({"confusion": dict(self.confusion)} if self.confusion else {}),
             "answers": [asdict(answer) for answer in self.answers],
             "seconds": self.seconds,
         }
@@ -136,6 +140,7 @@ def measure(
         answers=tuple(answers[place[index]] for index in chosen.shown),
         seconds=time.monotonic() - started,
         said=said,
+        confusion=confusion_of(task, said),
     )
 
 

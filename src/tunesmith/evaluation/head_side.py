@@ -19,6 +19,7 @@ from tunesmith.models.headed import Head, HeadedModel
 from tunesmith.recipe.evaluation import EvaluationPart
 from tunesmith.recipe.task import Task
 from tunesmith.tasks.said import Said
+from tunesmith.tasks.scores.confused import confusion_of
 from tunesmith.tasks.scores.table import scores_of
 from tunesmith.training.head_objective import count_units, head_cost
 
@@ -50,6 +51,7 @@ def measure_head(
         answers=tuple(_shown(samples[index], said[index], headed.head) for index in shown),
         seconds=time.monotonic() - started,
         said=tuple(said),
+        confusion=confusion_of(task, said),
     )
 
 

@@ -51,6 +51,31 @@ class Overlap:
 
 
 @dataclass(frozen=True)
+class Mistake:
+    """How many of a class's rows were taken for another class; `said` is None for none at all."""
+
+    right: str
+    said: str | None
+    rows: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """What was taken for what on one side.
+
+    Of few classes `counts` has a row for each of `labels`, with a column for each and one more for
+    answers that are no class.
+    """
+
+    when: str
+    classes: int
+    mistakes: tuple[Mistake, ...]
+    labels: tuple[str, ...] = ()
+    counts: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
 class Row:
     """One held-out row, side by side."""
 
@@ -93,6 +118,7 @@ class Facts:
     signatures: Mapping[str, str]
     rewards: tuple[Measure, ...]
     rows: tuple[Row, ...]
+    confusion: Confusion | None
     data: Values
     dropped: tuple[tuple[str, int], ...]
     warnings: tuple[str, ...]
@@ -124,6 +150,7 @@ def read_facts(run_dir: RunDir) -> Facts:
         signatures=_signatures(_part(after or before, "metrics")),
         rewards=_rewards(_part(before, "preference"), _part(after, "preference")),
         rows=_rows(before.get("answers") or (), after.get("answers") or ()),
+        confusion=_confusion("after", after) or _confusion("before", before),
         data=data,
         dropped=_dropped(result.get("rows_dropped"), data.get("dropped")),
         warnings=_warnings(events),
@@ -254,6 +281,19 @@ def _row(row_id: str, before: Values | None, after: Values | None) -> Row:
         after=None if after is None else str(after.get("text") or ""),
         before_is_cut=(before or {}).get("finish_reason") == "length",
         after_is_cut=(after or {}).get("finish_reason") == "length",
+    )
+
+
+def _confusion(when: str, side: Values) -> Confusion | None:
+    found = _part(side, "confusion")
+    if not found:
+        return None
+    return Confusion(
+        when=when,
+        classes=int(found.get("classes") or 0),
+        mistakes=tuple(Mistake(**pair) for pair in found.get("pairs") or ()),
+        labels=tuple(found.get("labels") or ()),
+        counts=tuple(tuple(row) for row in found.get("counts") or ()),
     )
 
 

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 
 from tunesmith.core.page import escape, pairs_section, section, write_page
 from tunesmith.evaluation import report_content as content
+from tunesmith.evaluation.report_confusion import ConfusionTable, confusion_table
 from tunesmith.evaluation.report_facts import Facts, Row
+
+STYLE = """
+.wide { overflow-x: auto; }
+.confusion th, .confusion td { overflow-wrap: normal; font-size: .85rem;
+ padding: .2rem .6rem .2rem 0; }
+.confusion th { font-weight: 400; }
+.as-wanted { font-weight: 600; color: var(--good); }
+"""
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,7 @@ def write_html(facts: Facts, *, pictures: Sequence[Picture]) -> str:
             f"<header><h1>{title}</h1><p class=lead>{escape(content.headline(facts))}</p></header>",
             *(_picture(picture) for picture in pictures),
             _scores("Before and after", content.scores(facts)),
+            _confusion(facts),
             _also_trained(facts),
             _scores(content.TRAINED, content.trained_scores(facts)),
             pairs_section("How it was measured", content.measuring(facts)),
@@ -44,7 +54,7 @@ def write_html(facts: Facts, *, pictures: Sequence[Picture]) -> str:
             _recipe(facts),
         ]
     )
-    return write_page(content.title(facts), body)
+    return write_page(content.title(facts), body, more_style=STYLE)
 
 
 def _picture(picture: Picture) -> str:
@@ -85,6 +95,36 @@ def _scores(title: str, lines: Sequence[content.Score]) -> str:
     if any("(" in line.before + line.after for line in lines):
         note = "<p class=note>In brackets: the 95% interval, in percent where the score is.</p>"
     return section(title, f"<table><thead>{head}</thead>{rows}</table>{note}")
+
+
+def _confusion(facts: Facts) -> str:
+    table = confusion_table(facts)
+    if table is None:
+        return ""
+    note = f"<p class=note>{escape(table.note)}</p>"
+    if not table.rows:
+        return section(table.title, note)
+    words = 1 if table.is_matrix else 2  # columns of text, before those of numbers
+    head = "".join(
+        f"<th scope=col{' class=number' if place >= words else ''}>{escape(name)}</th>"
+        for place, name in enumerate(table.head)
+    )
+    rows = "".join(
+        f"<tr><th scope=row>{escape(row[0])}</th>{_cells(row, number, table)}</tr>"
+        for number, row in enumerate(table.rows, 1)
+    )
+    inner = f"<table class=confusion><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return section(table.title, f"<div class=wide>{inner}</div>{note}")
+
+
+def _cells(row: Sequence[str], number: int, table: ConfusionTable) -> str:
+    """The cells behind a row's head; what is right stands on the diagonal of a matrix."""
+    cells: list[str] = []
+    for place, text in enumerate(row[1:], 1):
+        kinds = ["number"] if table.is_matrix or place > 1 else []
+        kinds += ["as-wanted"] if table.is_matrix and place == number else []
+        cells.append(f'<td class="{" ".join(kinds)}">{escape(text)}</td>')
+    return "".join(cells)
 
 
 def _answers(facts: Facts) -> str:

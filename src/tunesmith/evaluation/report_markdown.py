@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from tunesmith.evaluation import report_content as content
+from tunesmith.evaluation.report_confusion import confusion_table
 from tunesmith.evaluation.report_facts import Facts, Row
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&!])")
@@ -18,6 +19,7 @@ def write_markdown(facts: Facts, *, pictures: Sequence[tuple[str, str]]) -> str:
         _text(content.headline(facts)),
         *(f"![{title}]({file})" for title, file in pictures),
         *_scores("Before and after", content.scores(facts)),
+        *_confusion(facts),
         *_also_trained(facts),
         *_scores(content.TRAINED, content.trained_scores(facts)),
         *_pairs("How it was measured", content.measuring(facts)),
@@ -48,6 +50,14 @@ def _scores(title: str, lines: Sequence[content.Score]) -> list[str]:
         for line in lines
     ]
     return [f"## {title}", _table(("", "before", "after", ""), rows)]
+
+
+def _confusion(facts: Facts) -> list[str]:
+    table = confusion_table(facts)
+    if table is None:
+        return []
+    rows = [_table(table.head, table.rows)] if table.rows else []
+    return [f"## {_text(table.title)}", _text(table.note), *rows]
 
 
 def _pairs(title: str, pairs: content.Pairs) -> list[str]:

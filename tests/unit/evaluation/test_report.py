@@ -165,3 +165,34 @@ def test_a_correlation_is_shown_as_a_number(tmp_path: Path) -> None:
     assert "0.914 (0.81 to 1.01)" in text
     assert "change +0.945 [+0.900 to +0.990]" in text
     assert "91.4%" not in text
+
+
+def test_few_classes_are_a_table_of_each_by_each(tmp_path: Path) -> None:
+    confusion = {
+        "classes": 2, "labels": ["late <b>", "lost"], "counts": [[31, 4, 0], [0, 17, 2]],
+        "pairs": [],
+    }  # fmt: skip
+    run_dir = make_run(tmp_path / "run", after=make_side(after=True, confusion=confusion))
+    text = report_of(run_dir)
+    assert "Classes taken for others, after training" in text
+    assert "1 late &lt;b&gt;" in text
+    assert '<td class="number as-wanted">31</td><td class="number">4</td>' in text
+    assert '<td class="number as-wanted">17</td><td class="number">2</td>' in text
+    markdown = run_dir.report_md.read_text()
+    assert "| 2 lost |  | 17 | 2 |" in markdown
+    assert "no class" in markdown
+
+
+def test_of_many_classes_the_mistakes_are_listed(tmp_path: Path) -> None:
+    pairs = [{"right": "a", "said": None, "rows": 7, "of": 9}]
+    side = make_side(after=True, confusion={"classes": 77, "pairs": pairs})
+    run_dir = make_run(tmp_path / "run", after=side)
+    assert "The commonest mistakes among 77 classes." in report_of(run_dir)
+    assert "| a | no class | 7 | 9 |" in run_dir.report_md.read_text()
+    side = make_side(after=True, confusion={"classes": 77, "pairs": []})
+    run_dir = make_run(tmp_path / "other", after=side)
+    assert "None of the 77 classes was taken for another." in report_of(run_dir)
+
+
+def test_without_classes_nothing_is_said_of_them(tmp_path: Path) -> None:
+    assert "Classes taken for others" not in report_of(make_run(tmp_path / "run"))
