@@ -164,7 +164,11 @@ def execute(
         rows_are_for = rows_for_model(recipe.task, prepared.folder)
         facts = read_facts(prepared.folder)
         recipe = within_positions(recipe, run, whole_run, facts)
-        source = TokenizerSource(str(prepared.folder), tuple(recipe.model.token_overrides.items()))
+        source = TokenizerSource(
+            str(prepared.folder),
+            tuple(recipe.model.token_overrides.items()),
+            recipe.model.chat_template,
+        )
         tokenizer = source.tokenizer
         keep_texts = recipe.evaluation.trained_rows > 0
         data = lay_out(recipe.data, rows_are_for, source, tell=tell, keep_texts=keep_texts)

@@ -87,7 +87,9 @@ def show(
     json:
         Print one JSON document.
     """
-    tokenizer = load_tokenizer(model_folder(model), special_tokens=tokens.given)
+    tokenizer = load_tokenizer(
+        model_folder(model), special_tokens=tokens.given, chat_template=tokens.template
+    )
     examples = first_examples(file, reading, tokenizer, rows)
     shown = [(example, show_example(example, tokenizer)) for example in examples]
     if json:
@@ -141,7 +143,7 @@ def stats(
     part = reading.part(file, validation=validation, test=test)
     if html is not None:
         require_place(html)
-    source = TokenizerSource(str(model_folder(model)), tuple(tokens.given.items()))
+    source = TokenizerSource(str(model_folder(model)), tuple(tokens.given.items()), tokens.template)
     task = reading.task or task_of(file, reading)
     data = lay_out(part, task, source, tell=output.note)
     xray = examine(data, source, model=model)

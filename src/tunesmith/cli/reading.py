@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -13,6 +14,7 @@ from tunesmith.cli.columns import parse_columns
 from tunesmith.core.errors import Fault, UserError
 from tunesmith.recipe.data import DataPart, FormatWord
 from tunesmith.recipe.model import SpecialTokens
+from tunesmith.recipe.template_file import read_template
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,16 +109,26 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """Other special tokens than the model's own; the same values as in a recipe's model part."""
+    """Other tokens or another template than the model's own, as in a recipe's model part."""
 
     bos: Annotated[str | None, Parameter(help="Another token that begins a text.")] = None
     eos: Annotated[str | None, Parameter(help="Another token that ends an answer.")] = None
     pad: Annotated[str | None, Parameter(help="Another token that fills up a batch.")] = None
+    chat_template: Annotated[
+        str | None, Parameter(help="Another chat template: chatml, or a file of a Jinja template.")
+    ] = None
 
     @property
     def given(self) -> dict[str, str]:
         """The tokens that are set, by name."""
         return SpecialTokens(bos=self.bos, eos=self.eos, pad=self.pad).given
+
+    @property
+    def template(self) -> str | None:
+        """The template that is set: its word, or the text of its file."""
+        if self.chat_template is None:
+            return None
+        return read_template(self.chat_template, Path.cwd(), where="--chat-template")
 
 
 AS_READ = Reading()

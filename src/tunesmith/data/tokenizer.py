@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from tunesmith.core.errors import Fault, ModelError
+from tunesmith.data.chat_template import template_text
 from tunesmith.data.special_tokens import set_special_tokens
 from tunesmith.data.word_memory import Places, WordMemory
 
@@ -109,7 +110,10 @@ def _start(offset: Offset) -> int:
 
 
 def load_tokenizer(
-    folder: Path | str, *, special_tokens: Mapping[str, str] | None = None
+    folder: Path | str,
+    *,
+    special_tokens: Mapping[str, str] | None = None,
+    chat_template: str | None = None,
 ) -> Tokenizer:
     """Load the tokenizer of a local model folder; the network is never asked.
 
@@ -117,6 +121,7 @@ def load_tokenizer(
         folder: The model's folder.
         special_tokens: Tokens of the vocabulary to use as `bos`, `eos` or `pad` instead of the
             folder's own.
+        chat_template: A template in place of the folder's own, by its name or as its text.
 
     Raises:
         ModelError: the folder holds no tokenizer, or a special token is not in the vocabulary.
@@ -135,6 +140,8 @@ def load_tokenizer(
     tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
     if special_tokens:
         set_special_tokens(tokenizer, special_tokens)
+    if chat_template is not None:
+        tokenizer.chat_template = template_text(chat_template)
     return cast("Tokenizer", tokenizer)
 
 

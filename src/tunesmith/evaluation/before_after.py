@@ -32,7 +32,7 @@ from tunesmith.models.evaluating import evaluating
 from tunesmith.recipe.data import DataPart
 from tunesmith.recipe.evaluation import EvaluationPart, own_metrics
 from tunesmith.recipe.task import Task
-from tunesmith.tasks.ask import ask
+from tunesmith.tasks.ask import ask, until_last_call
 from tunesmith.tasks.question import Question
 from tunesmith.tasks.said import Said, understand
 from tunesmith.tasks.scores.confused import confusion_of
@@ -113,6 +113,8 @@ def measure(
     is_scored = bool(own_metrics(task)) or have_candidates(samples)
     chosen = choose_rows(len(samples), part, is_scored=is_scored)
     asked = [samples[index] for index in chosen.asked]
+    if "tool-call" in part.metrics:
+        asked = [until_last_call(sample) for sample in asked]
     questions = [ask(sample, tokenizer, data) for sample in asked]
     if have_candidates(samples):
         answers, understood = choose_candidates(

@@ -141,7 +141,11 @@ def _load_base(what: str, recipe: Recipe, head: Head | None) -> Loaded:
 def _load_model(what: str, part: ModelPart, head: Head | None = None) -> Loaded:
     """Load a model, with a head where one is given or its folder says what it has."""
     prepared = prepare_model(part.source, part.revision)
-    tokenizer = load_tokenizer(prepared.folder, special_tokens=part.token_overrides)
+    tokenizer = load_tokenizer(
+        prepared.folder,
+        special_tokens=part.token_overrides,
+        chat_template=part.chat_template,
+    )
     head = head or read_head(prepared.folder)
     headed = None
     if head is not None:

@@ -15,11 +15,18 @@ Metric = Literal[
     "valid-json",
     "numeric-match",
     "token-accuracy",
+    "tool-call",
     "tune-valid",
     "tune-distance",
 ]
 # Scores of answers as texts, which the recipe asks for.
-TEXT_METRICS: tuple[Metric, ...] = ("exact-match", "json-match", "valid-json", "numeric-match")
+TEXT_METRICS: tuple[Metric, ...] = (
+    "exact-match",
+    "json-match",
+    "valid-json",
+    "numeric-match",
+    "tool-call",
+)
 # Scores that come with a task, always measured; the first one is the task's main one.
 OWN_METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "macro-f1", "micro-f1", "mcc"),
@@ -58,9 +65,10 @@ class EvaluationPart(Part):
         BeforeValidator(_as_tuple),
         Field(
             description="Further scores of the answers as texts: exact-match, json-match, "
-            "valid-json, numeric-match (the last number), token-accuracy; of music in ABC "
-            "notation tune-valid and tune-distance (to the nearest tune that was trained). Those "
-            "of the task come by themselves."
+            "valid-json, numeric-match (the last number), token-accuracy, tool-call (the same "
+            "function with the same arguments, or none; such a conversation is asked up to its "
+            "last call); of music in ABC notation tune-valid and tune-distance (to the nearest "
+            "tune that was trained). Those of the task come by themselves."
         ),
     ] = ()
     rows: Annotated[

@@ -24,6 +24,7 @@ from tunesmith.recipe.data import SAMPLE_PREFIX
 from tunesmith.recipe.faults import to_faults
 from tunesmith.recipe.recipe import Recipe, default_learning_rate, expand_shorthand
 from tunesmith.recipe.recipe_file import read_recipe_text
+from tunesmith.recipe.template_file import read_template
 from tunesmith.recipe.unknown_keys import PARTS, advise_on_key, keys_of
 from tunesmith.recipe.words import expand_words
 from tunesmith.recipe.yaml_text import KeyPath, dotted, parse_value, parse_yaml
@@ -33,7 +34,12 @@ Values = dict[str, Any]
 
 FOREIGN_PREFIX = "x_"
 # The values that may be paths.
-PATH_KEYS: tuple[KeyPath, ...] = (("data", "train"), ("data", "validation"), ("model", "source"))
+PATH_KEYS: tuple[KeyPath, ...] = (
+    ("data", "train"),
+    ("data", "validation"),
+    ("data", "test"),
+    ("model", "source"),
+)
 
 
 @dataclass(frozen=True)
@@ -211,8 +217,10 @@ def _place(draft: _Draft, path: tuple[str, ...], text: str, override: str) -> Fa
 
 
 def _check(draft: _Draft) -> Recipe:
+    values = _with_absolute_paths(draft)
+    draft.faults += _read_template(draft, values)
     try:
-        recipe = Recipe.model_validate(_with_absolute_paths(draft))
+        recipe = Recipe.model_validate(values)
     except ValidationError as error:
         faults = to_faults(error, draft.locate, blank=draft.blank)
         raise RecipeError([*draft.faults, *faults]) from error
@@ -238,6 +246,20 @@ def _with_absolute_paths(draft: _Draft) -> Values:
         if isinstance(value, str) and _is_path(part, value, base):
             keys[str(key)] = str((base / Path(value).expanduser()).resolve())
     return values
+
+
+def _read_template(draft: _Draft, values: Values) -> list[Fault]:
+    """Put the text of a chat template in the place of its file's name: a run keeps what it had."""
+    model, key = values.get("model"), ("model", "chat_template")
+    given = cast(Values, model).get(key[1]) if isinstance(model, dict) else None
+    if not isinstance(given, str) or not given.strip():
+        return []
+    base = Path.cwd() if _from_flag(draft, key) else draft.base
+    try:
+        cast(Values, model)[key[1]] = read_template(given, base, where=draft.locate(key))
+    except RecipeError as error:
+        return list(error.faults)
+    return []
 
 
 def _is_path(part: str | int, value: str, base: Path) -> bool:

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from tunesmith.recipe.part import Part
 
+# Templates that come with Tunesmith.
+TEMPLATES = ("chatml",)
 BaseForm = Literal["int8", "nf4", "fp4"]
 
 
@@ -73,6 +75,18 @@ class ModelPart(Part):
                 "Other special tokens than the model's own, e.g. {eos: <|eot_id|>}; they are saved "
                 "with what is trained."
             )
+        ),
+    ] = None
+
+    chat_template: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description=(
+                "A chat template in place of the model's own: chatml (which prints tools and their "
+                "calls, too), a file with a Jinja template, or its text. It is saved with what is "
+                "trained. Its marks, such as <|im_end|>, should be tokens of the model."
+            ),
         ),
     ] = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from tunesmith.data.conversation import (
@@ -28,3 +29,11 @@ def ask(sample: Sample, tokenizer: Tokenizer, part: DataPart) -> Question:
             return chat.ask_preference(sample, tokenizer, part)
         case _:
             assert_never(sample)
+
+
+def until_last_call(sample: Sample) -> Sample:
+    """Return a conversation up to its last call of a tool, so that this is what is asked for."""
+    if not isinstance(sample, Conversation):
+        return sample
+    calls = [place for place, turn in enumerate(sample.messages) if turn.tool_calls]
+    return replace(sample, messages=sample.messages[: calls[-1] + 1]) if calls else sample

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -20,24 +21,24 @@ _PRINTS_DATE = "strftime_now"
 
 @dataclass(frozen=True)
 class TokenizerSource:
-    """A model folder, and the special tokens that a recipe sets in place of the folder's own."""
+    """A model folder, with what a recipe sets in place of the folder's own."""
 
     folder: str
     special_tokens: tuple[tuple[str, str], ...] = ()
+    chat_template: str | None = None
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, loaded once."""
-        return load_tokenizer(self.folder, special_tokens=dict(self.special_tokens))
+        return load_tokenizer(
+            self.folder,
+            special_tokens=dict(self.special_tokens),
+            chat_template=self.chat_template,
+        )
 
-    def __getstate__(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Only the names travel to another process."""
-        return self.folder, self.special_tokens
-
-    def __setstate__(self, state: tuple[str, tuple[tuple[str, str], ...]]) -> None:
-        """Take the names back."""
-        object.__setattr__(self, "folder", state[0])
-        object.__setattr__(self, "special_tokens", state[1])
+        return TokenizerSource, (self.folder, self.special_tokens, self.chat_template)
 
     @cached_property
     def largest_id(self) -> int:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any, cast
 
 from tunesmith.tasks.scores.score import Array, Metric, column, mean, share_of
+from tunesmith.tasks.scores.tool_calls import TOOL_CALL
 
 NOT_JSON = object()
 # A sign belongs to a number where no word or number ends before it, and a comma where it parts
@@ -113,6 +114,7 @@ def _by_key(pairs: Sequence[tuple[Any, Any]]) -> dict[str, float]:
 
 
 TEXTS = {
+    "tool-call": TOOL_CALL,
     "exact-match": Metric("exact-match", _exact, mean, is_share=True),
     "json-match": Metric("json-match", _json, mean, is_share=True, details=_json_details),
     "valid-json": Metric("valid-json", _valid_json, mean, is_share=True),
