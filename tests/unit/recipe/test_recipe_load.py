@@ -91,12 +91,13 @@ def test_a_number_is_a_number_in_every_spelling(write, text: str) -> None:
 def test_paths_of_a_file_start_at_its_folder_and_paths_of_a_flag_here(
     write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write(LEAST + "  validation: sub/held.jsonl\n")
+    path = write(LEAST + "  validation: sub/held.jsonl\n  test: last.jsonl\n")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     recipe = load_recipe(path, ["data.train=b.jsonl"]).recipe
     assert recipe.data.train == str(tmp_path / "here" / "b.jsonl")
     assert recipe.data.validation == str(tmp_path / "sub" / "held.jsonl")
+    assert recipe.data.test == str(tmp_path / "last.jsonl")
 
 
 def test_home_is_expanded_and_samples_and_shares_stay(
