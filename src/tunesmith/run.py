@@ -54,15 +54,16 @@ from tunesmith.methods.base import AppliedMethod, RemembersSteps
 from tunesmith.methods.going_on import check_starting_base, starting_adapter
 from tunesmith.methods.switching import adapters_off
 from tunesmith.methods.trained import describe_trained
-from tunesmith.models.facts import ModelFacts, is_decoder, model_type, read_facts, require_writer
+from tunesmith.models.facts import ModelFacts, read_facts
 from tunesmith.models.head_file import write_head
 from tunesmith.models.headed import Head
 from tunesmith.models.load import DTYPES, choose_dtype
 from tunesmith.models.prepare import PreparedModel, prepare_model
+from tunesmith.models.rows_for_model import rows_for_model
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.strategy import num_processes
-from tunesmith.recipe.task import Task, TaskName, has_head, rows_for
+from tunesmith.recipe.task import Task, has_head, rows_for
 from tunesmith.tasks.scores.table import require_libraries
 from tunesmith.training.assemble import assemble
 from tunesmith.training.checkpoint import (
@@ -381,20 +382,6 @@ def within_positions(recipe: Recipe, run: Run, whole_run: RunDir, facts: ModelFa
         fix=f"set data.max_length to at most {limit}",
     )
     raise RecipeError(fault)
-
-
-def rows_for_model(task: Task, folder: Path) -> TaskName:
-    """Return what rows are read for by a folder's model.
-
-    Raises:
-        ModelError: it writes no text, and the task has no head.
-    """
-    rows_are_for = rows_for(task)
-    if not has_head(task):
-        require_writer(folder)
-    elif rows_are_for == "ner-head" and is_decoder(model_type(folder)):
-        return "ner-head-causal"
-    return rows_are_for
 
 
 def keep_head(task: Task, data: RunData, run_dir: RunDir) -> Head | None:

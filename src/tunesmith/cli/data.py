@@ -13,25 +13,24 @@ from rich.text import Text
 
 from tunesmith.cli import output
 from tunesmith.cli.check_view import describe_check, show_check
-from tunesmith.cli.model_folder import model_folder
+from tunesmith.cli.looked_at import look_at
 from tunesmith.cli.quantities import count_text
-from tunesmith.cli.reading import AS_IN_MODEL, AS_READ, Reading, ReadingOptions, TokenOptions
+from tunesmith.cli.reading import AS_IN_MODEL, AS_READ, ReadingOptions, TokenOptions
 from tunesmith.cli.xray import show_xray
 from tunesmith.core.errors import DataError, Fault, UserError
 from tunesmith.core.run_dir import write_bytes
 from tunesmith.data.examine import examine, page_of
 from tunesmith.data.formats import TaskName
-from tunesmith.data.pipeline import lay_out
+from tunesmith.data.pipeline import check_data, lay_out
 from tunesmith.data.prepared.prepare import prepare_file
-from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.data.render import Example, render_all
 from tunesmith.data.rows import RowFault
 from tunesmith.data.show import Piece, show_example
-from tunesmith.data.tokenizer import Tokenizer, encoder_of, load_tokenizer
+from tunesmith.data.tokenizer import Tokenizer, encoder_of
 from tunesmith.data.validate import ROWS_TO_JUDGE_BY, check_file, raise_faults, raise_tally
-from tunesmith.models.catalog import CATALOG
+from tunesmith.recipe.data import DataPart
+from tunesmith.recipe.task import rows_for
 
-DEFAULT_MODEL = next(iter(CATALOG))
 TRAINED_STYLE = "black on green"
 # Around what is trained where there are no colours.
 OPEN, CLOSE = "[[", "]]"
@@ -51,14 +50,21 @@ def check(file: str, /, *, reading: ReadingOptions = AS_READ, json: bool = False
     ----------
     file:
         What data.train names: a file, a folder, a pattern, or a sample such as sample:support-desk.
+        Or a recipe (.yaml), whose data, task and model are looked at.
     json:
         Print one JSON document.
     """
-    prepared = prepare_file(file, reading.part(file), reading.task, None, tell=output.note)
-    raise_tally(prepared.tally, file=file, on_bad_row=reading.on_bad_row)
-    if json:
-        output.show_json(describe_check(prepared))
+    looked_at = look_at(file, reading)
+    if looked_at.recipe is not None:
+        files = check_data(looked_at.part, rows_for(looked_at.recipe.task), tell=output.note)
     else:
+        files = (prepare_file(file, looked_at.part, looked_at.task, None, tell=output.note),)
+        raise_tally(files[0].tally, file=file, on_bad_row=reading.on_bad_row)
+    if json:
+        documents = [describe_check(prepared) for prepared in files]
+        output.show_json({"files": documents} if looked_at.recipe else documents[0])
+        return 0
+    for prepared in files:
         show_check(prepared)
     return 0
 
@@ -68,7 +74,7 @@ def show(
     file: str,
     /,
     *,
-    model: str = DEFAULT_MODEL,
+    model: str | None = None,
     rows: Annotated[int, Parameter(validator=Number(gte=1))] = 3,
     reading: ReadingOptions = AS_READ,
     tokens: TokenOptions = AS_IN_MODEL,
@@ -80,6 +86,7 @@ def show(
     ----------
     file:
         What data.train names: a file, a folder, a pattern, or a sample such as sample:support-desk.
+        Or a recipe (.yaml), whose data, task and model are looked at.
     model:
         Whose template and tokens are used; by default the catalogue's small model.
     rows:
@@ -87,22 +94,22 @@ def show(
     json:
         Print one JSON document.
     """
-    tokenizer = load_tokenizer(
-        model_folder(model), special_tokens=tokens.given, chat_template=tokens.template
-    )
-    examples = first_examples(file, reading, tokenizer, rows)
+    looked_at = look_at(file, reading, tokens, model=model)
+    source = looked_at.source()
+    tokenizer = source.tokenizer
+    examples = first_examples(looked_at.part, looked_at.task_for(source), tokenizer, rows)
     shown = [(example, show_example(example, tokenizer)) for example in examples]
     if json:
         output.show_json(
             {
                 "file": file,
-                "model": model,
+                "model": looked_at.model,
                 "rows": [_row_document(example, pieces) for example, pieces in shown],
             }
         )
         return 0
     for example, pieces in shown:
-        output.say(heading(example, reading.max_length), style="bold")
+        output.say(heading(example, looked_at.part.max_length), style="bold")
         output.say(_coloured(pieces) if output.is_terminal() else bracketed(pieces))
         output.say()
     return 0
@@ -113,7 +120,7 @@ def stats(
     file: str,
     /,
     *,
-    model: str = DEFAULT_MODEL,
+    model: str | None = None,
     validation: str | None = None,
     test: str | None = None,
     html: Path | None = None,
@@ -129,6 +136,7 @@ def stats(
     ----------
     file:
         What data.train names: a file, a folder, a pattern, or a sample such as sample:support-desk.
+        Or a recipe (.yaml), whose data, task and model are looked at.
     model:
         Whose template and tokens are used; by default the catalogue's small model.
     validation:
@@ -140,13 +148,12 @@ def stats(
     json:
         Print one JSON document.
     """
-    part = reading.part(file, validation=validation, test=test)
+    looked_at = look_at(file, reading, tokens, model=model, validation=validation, test=test)
     if html is not None:
         require_place(html)
-    source = TokenizerSource(str(model_folder(model)), tuple(tokens.given.items()), tokens.template)
-    task = reading.task or task_of(file, reading)
-    data = lay_out(part, task, source, tell=output.note)
-    xray = examine(data, source, model=model)
+    source = looked_at.source()
+    data = lay_out(looked_at.part, looked_at.task_for(source), source, tell=output.note)
+    xray = examine(data, source, model=looked_at.model)
     if html is not None:
         write_bytes(html, page_of(xray, data, source).encode())
     if json:
@@ -166,12 +173,6 @@ def require_place(page: Path) -> None:
     if not page.parent.is_dir():
         fix = "make it, or name a file in another folder"
         raise UserError(Fault(found="there is no such folder", where=str(page.parent), fix=fix))
-
-
-def task_of(file: str, reading: Reading) -> TaskName:
-    """The task that the form of the file serves."""
-    first = reading.part(file).model_copy(update={"limit": ROWS_TO_JUDGE_BY})
-    return check_file(file, first, None).task
 
 
 def heading(example: Example, max_length: int) -> str:
@@ -196,14 +197,13 @@ def bracketed(pieces: Sequence[Piece]) -> str:
 
 
 def first_examples(
-    file: str, reading: Reading, tokenizer: Tokenizer, num_rows: int
+    part: DataPart, task: TaskName, tokenizer: Tokenizer, num_rows: int
 ) -> list[Example]:
     """Render the first rows of a file; those behind them are read only to stand in for bad ones."""
-    part = reading.part(file)
     is_dropping = part.on_bad_row == "drop"
     to_read = max(num_rows, ROWS_TO_JUDGE_BY) if is_dropping else num_rows
-    part = part.model_copy(update={"limit": min(to_read, reading.limit or to_read)})
-    checked = check_file(file, part, reading.task)
+    part = part.model_copy(update={"limit": min(to_read, part.limit or to_read)})
+    checked = check_file(part.train, part, task)
     raise_faults([checked])
     rows: list[tuple[Example, ...]] = []
     faults: list[Fault] = []

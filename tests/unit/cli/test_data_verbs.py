@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.tiny import make_tokenizer
-from tunesmith.cli import data as data_verbs
+from tests.fakes.tiny_run import make_model_folder
+from tunesmith.cli import looked_at
+from tunesmith.cli.data import bracketed
 from tunesmith.cli.main import main
 from tunesmith.cli.model_folder import model_folder
 from tunesmith.core.errors import ModelError
@@ -27,7 +29,7 @@ def rows(tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_tokenizer(tmp_path / "tiny")
-    monkeypatch.setattr(data_verbs, "model_folder", lambda _: folder)
+    monkeypatch.setattr(looked_at, "model_folder", lambda _: folder)
 
 
 def test_a_good_file_is_counted(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -239,8 +241,8 @@ def test_another_end_token_is_the_one_that_is_trained(
 def test_brackets_open_and_close_once_a_stretch() -> None:
     weights = (("a", 0.0), ("b", 1.0), ("c", 1.0), ("d", 0.0), ("e", 1.0))
     pieces = [Piece(text, weight, (0,)) for text, weight in weights]
-    assert data_verbs.bracketed(pieces) == "a[[bc]]d[[e]]"
-    assert data_verbs.bracketed([]) == ""
+    assert bracketed(pieces) == "a[[bc]]d[[e]]"
+    assert bracketed([]) == ""
 
 
 def answers(code: str) -> list[str]:
@@ -276,3 +278,38 @@ def test_a_process_without_an_answer_is_told_with_its_last_line() -> None:
     code = "raise ValueError('no answer')"
     with pytest.raises(ModelError, match="ValueError: no answer"):
         model_folder("tiny", command=answers(code))
+
+
+def test_a_recipe_is_looked_at_as_its_run_would(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_model_folder(tmp_path / "tiny")
+    monkeypatch.setattr(looked_at, "model_folder", lambda _: model)
+    (tmp_path / "held.jsonl").write_text(row("c?", "yes") + row("a?", "yes"))
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        f"model: {model}\ntask: chat\n"
+        f"data: {{train: {rows.name}, validation: held.jsonl, max_length: 300}}\n"
+    )
+    assert main(["data", "check", str(recipe), "--json"]) == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert [file["rows"] for file in files] == [3, 2]
+    assert main(["data", "check", str(recipe)]) == 0
+    assert capsys.readouterr().out.count("no faults") == 2
+    main(["data", "stats", str(recipe), "--json"])
+    xray = json.loads(capsys.readouterr().out)
+    assert xray["sides"]["validation"]["rows"] == 2
+    assert main(["data", "show", str(recipe), "--rows", "1"]) == 0
+    assert "[[yes<|im_end|>]]" in capsys.readouterr().out
+
+
+def test_options_beside_a_recipe_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb, *options in (
+        ["check", "--limit", "3"],
+        ["show", "--model", "x"],
+        ["stats", "--test", "t"],
+    ):
+        assert main(["data", verb, str(tmp_path / "r.yaml"), *options]) == 2
+        assert "beside a recipe" in capsys.readouterr().err
