@@ -253,7 +253,7 @@ def execute(
         rate_factors=method.rate_factors,
     )
     torch.manual_seed(part.seed)  # dropout draws from here; a checkpoint brings its own state
-    strategy.begin(method, optimizer)
+    strategy.begin(model, scored, method, optimizer)
     progress = go_on(strategy, whole_run, method, optimizer) or Progress(step=0)
     if progress.step:
         run.step = progress.step

@@ -26,6 +26,11 @@ _KNOWN_LAYERS = frozenset(
 )
 
 
+# Set on a decoder whose weights are spread over ranks: they are put together module by module, for
+# the modules' own forward passes.
+SPREAD = "weights_are_spread"
+
+
 def knows(architecture: str) -> bool:
     """Whether a model of this name (`LlamaForCausalLM`) has such layers, before it is loaded."""
     return architecture.removesuffix("ForCausalLM") + "DecoderLayer" in _KNOWN_LAYERS
@@ -34,7 +39,7 @@ def knows(architecture: str) -> bool:
 def supports(decoder: nn.Module) -> bool:
     """Whether the decoder is one that `run_packed` computes."""
     layers = getattr(decoder, "layers", None)
-    if not isinstance(layers, nn.ModuleList) or not len(layers):
+    if not isinstance(layers, nn.ModuleList) or not len(layers) or getattr(decoder, SPREAD, False):
         return False
     config: Any = decoder.config
     return (

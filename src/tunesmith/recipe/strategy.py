@@ -42,9 +42,31 @@ class DdpStrategy(Part):
     hang_after_s: HangAfter = 600.0
 
 
-Strategy = SingleStrategy | DdpStrategy
+class DeepSpeedStrategy(Part):
+    """ZeRO: what every process would hold alike is spread over them, by DeepSpeed."""
+
+    type: Annotated[
+        Literal["deepspeed"],
+        Field(description="As ddp, with the training's state spread over the processes."),
+    ]
+    zero: Annotated[
+        Literal[1, 2, 3],
+        Field(
+            description="What is spread: 1 the optimizer's state; 2 and the gradients; 3 and all "
+            "weights."
+        ),
+    ] = 2
+    offload: Annotated[
+        Literal["cpu"] | None,
+        Field(description="Keep what is spread in the host's memory; of use with GPUs only."),
+    ] = None
+    processes: Processes = "auto"
+    hang_after_s: HangAfter = 600.0
+
+
+Strategy = SingleStrategy | DdpStrategy | DeepSpeedStrategy
 StrategyPart = Annotated[Strategy, Field(discriminator="type")]
-STRATEGIES = (SingleStrategy, DdpStrategy)
+STRATEGIES = (SingleStrategy, DdpStrategy, DeepSpeedStrategy)
 PROCESSES_WITHOUT_GPU = 2
 
 

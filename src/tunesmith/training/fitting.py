@@ -83,6 +83,8 @@ def step_that_fits(
         except MicroBatchTooLarge as failed:
             row_ids, num_rows, longest = failed.row_ids, failed.num_rows, failed.longest
         _drop_gradients(model, method)
+        if not strategy.can_repeat:
+            raise RunError(_too_large(row_ids[0], num_rows, longest), code="out_of_memory")
         if num_rows <= objective.rows_together:
             raise RunError(_one_row(row_ids[0], longest), code="out_of_memory")
         torch.set_rng_state(random_state)
@@ -132,6 +134,15 @@ def _drop_gradients(model: LanguageModel, method: AppliedMethod) -> None:
             parameter.grad = None
     for parameter in model.head.parameters():
         parameter.grad = None
+
+
+def _too_large(row_id: str, num_rows: int, longest: int) -> Fault:
+    return Fault(
+        found=f"memory ran out at a micro-batch of {num_rows} rows x {longest:,} tokens",
+        where=f"row {row_id} and others",
+        fix="lower training.micro_batch_tokens, then resume from the last checkpoint; with this "
+        "strategy a step cannot be made again in smaller ones",
+    )
 
 
 def _one_row(row_id: str, longest: int) -> Fault:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -130,8 +131,11 @@ def _all_of(work: _Work, batches: Sequence[Batch], seeds: Sequence[int | None]) 
                 torch.manual_seed(seed)
             total += _accumulate(work, batch)
     except (MicroBatchTooLarge, RunError) as error:
+        if not work.strategy.can_repeat:  # the others are in the middle of their passes
+            raise
         failed = error
-    ranks.raise_first(failed)
+    if work.strategy.can_repeat:
+        ranks.raise_first(failed)
     return total
 
 
@@ -139,7 +143,7 @@ def _accumulate(work: _Work, batch: Batch) -> float:
     """Add the micro-batch's part of the step's gradient; returns its summed loss."""
     step = work.step
     try:
-        loss = step.summed(batch)
+        loss = work.strategy.compute(partial(step.summed, batch))
         total = float(loss.detach())
         if not math.isfinite(total):
             raise _not_finite("the loss", total, _rows_of([batch]))
@@ -159,7 +163,8 @@ def _fill(
     """Compute what adds nothing, apart from the step's objective, which counts what it sees."""
     for batch in fillers:
         work.strategy.ranks.beat("computing a filler")
-        work.backward(0.0 * objective.begin_step(model, [batch]).summed(batch))
+        alone = objective.begin_step(model, [batch])
+        work.backward(0.0 * work.strategy.compute(partial(alone.summed, batch)))
 
 
 def _rows_of(batches: Sequence[Batch]) -> list[str]:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tunesmith.data.pack import MicroBatch
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.training.checkpoint import TrainingState
+from tunesmith.training.loss import LanguageModel
 from tunesmith.training.strategies.ranks import Ranks
 
 
@@ -48,6 +49,15 @@ class Strategy(Protocol):
         """Return what this rank computes of a step's micro-batches; a size is in tokens."""
         ...
 
+    @property
+    def can_repeat(self) -> bool:
+        """Whether a step in which memory ran out on one rank can be made again."""
+        ...
+
+    def compute(self, work: Callable[[], Tensor]) -> Tensor:
+        """Compute a micro-batch's loss, where and how the weights are at hand."""
+        ...
+
     def seed(self, step: int, index: int) -> int | None:
         """What dropout in a micro-batch is drawn from; None: it goes on from where it is."""
         ...
@@ -69,8 +79,14 @@ class Strategy(Protocol):
         """
         ...
 
-    def begin(self, method: AppliedMethod, optimizer: torch.optim.Optimizer) -> None:
-        """Take over values and optimizer before the first step."""
+    def begin(
+        self,
+        model: nn.Module,
+        scored: LanguageModel,
+        method: AppliedMethod,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        """Take over model, values and optimizer before the first step."""
         ...
 
     def state(self, method: AppliedMethod, optimizer: torch.optim.Optimizer) -> TrainingState:

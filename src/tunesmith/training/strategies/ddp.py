@@ -13,11 +13,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tunesmith.data.pack import MicroBatch
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.training.checkpoint import TrainingState, put_back, state_of
+from tunesmith.training.loss import LanguageModel
 from tunesmith.training.strategies.base import Share
 from tunesmith.training.strategies.division import divide, seed_of
 from tunesmith.training.strategies.ranks import Ranks
@@ -30,6 +31,7 @@ class DataParallel:
 
     ranks: Ranks
     random_seed: int
+    can_repeat: bool = True
 
     def shares(
         self, groups: Sequence[MicroBatch], size_of: Callable[[MicroBatch], int]
@@ -41,6 +43,10 @@ class DataParallel:
     def seed(self, step: int, index: int) -> int | None:
         """Dropout is drawn anew for each micro-batch, whichever rank computes it."""
         return seed_of(self.random_seed, step, index)
+
+    def compute(self, work: Callable[[], Tensor]) -> Tensor:
+        """Compute a loss; the weights are there."""
+        return work()
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:  # noqa: ARG002 (exchanged at the end)
         """Add the gradient, on this rank alone."""
@@ -57,7 +63,13 @@ class DataParallel:
         self.ranks.sum_gradients(method.trainable.values())
         return step_whole(method, optimizer, max_gradient_norm=max_gradient_norm)
 
-    def begin(self, method: AppliedMethod, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002 (each rank has its own)
+    def begin(
+        self,
+        model: nn.Module,  # noqa: ARG002 (stays as it is)
+        scored: LanguageModel,  # noqa: ARG002 (stays as it is)
+        method: AppliedMethod,
+        optimizer: torch.optim.Optimizer,  # noqa: ARG002 (each rank has its own)
+    ) -> None:
         """Begin with rank 0's values everywhere."""
         self.ranks.copy_from_main(method.trainable.values())
         method.publish()

@@ -23,6 +23,19 @@ def divide(sizes: Sequence[int], num_ranks: int) -> list[list[int]]:
     return [sorted(own) for own in owned]
 
 
+def divide_in_step(sizes: Sequence[int], num_ranks: int) -> list[list[tuple[int, bool]]]:
+    """Divide so that every rank has as many: (index, whether it counts on this rank).
+
+    What does not count is the smallest of all, computed once more.
+    """
+    owned = divide(sizes, num_ranks)
+    most = max(map(len, owned))
+    smallest = min(range(len(sizes)), key=lambda index: (sizes[index], index))
+    return [
+        [(index, True) for index in own] + [(smallest, False)] * (most - len(own)) for own in owned
+    ]
+
+
 def seed_of(seed: int, step: int, index: int) -> int:
     """Return what a micro-batch's dropout is drawn from."""
     digest = blake2b(f"{seed}/{step}/{index}".encode(), digest_size=7).digest()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tunesmith.data.pack import MicroBatch
 from tunesmith.methods.base import AppliedMethod, RemembersSteps
 from tunesmith.training.checkpoint import TrainingState, put_back, state_of
+from tunesmith.training.loss import LanguageModel
 from tunesmith.training.strategies.base import Share
 from tunesmith.training.strategies.ranks import ONE_RANK, Ranks
 
@@ -22,6 +23,7 @@ class Single:
     """The strategy of one rank."""
 
     ranks: Ranks = ONE_RANK
+    can_repeat: bool = True
 
     def shares(
         self,
@@ -34,6 +36,10 @@ class Single:
     def seed(self, step: int, index: int) -> int | None:  # noqa: ARG002 (one stream for all)
         """Dropout goes on from one micro-batch to the next."""
         return None
+
+    def compute(self, work: Callable[[], Tensor]) -> Tensor:
+        """Compute a loss; the weights are there."""
+        return work()
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:  # noqa: ARG002 (nobody waits)
         """Add the gradient."""
@@ -49,7 +55,13 @@ class Single:
         """Cut the gradient and step."""
         return step_whole(method, optimizer, max_gradient_norm=max_gradient_norm)
 
-    def begin(self, method: AppliedMethod, optimizer: torch.optim.Optimizer) -> None:
+    def begin(
+        self,
+        model: nn.Module,
+        scored: LanguageModel,
+        method: AppliedMethod,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
         """Nothing: the values are where they are stepped."""
 
     def state(self, method: AppliedMethod, optimizer: torch.optim.Optimizer) -> TrainingState:

@@ -9,7 +9,7 @@ from tunesmith.core.errors import Fault, RecipeError, RunError
 from tunesmith.core.rank_place import RankPlace
 from tunesmith.core.run_dir import RunDir
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.recipe.strategy import DdpStrategy, SingleStrategy
+from tunesmith.recipe.strategy import DdpStrategy, DeepSpeedStrategy, SingleStrategy
 from tunesmith.training.strategies.base import Strategy
 from tunesmith.training.strategies.ddp import DataParallel
 from tunesmith.training.strategies.ranks import Ranks, join
@@ -50,5 +50,11 @@ def make_strategy(recipe: Recipe, ranks: Ranks) -> Strategy:
             return Single(ranks)
         case DdpStrategy():
             return DataParallel(ranks, recipe.training.seed)
+        case DeepSpeedStrategy():
+            # The library takes seconds to import, which few runs need.
+            from tunesmith.training.strategies.deepspeed import Zero
+
+            training = recipe.training
+            return Zero(ranks, recipe.strategy, training.seed, training.max_gradient_norm)
         case _:
             assert_never(recipe.strategy)

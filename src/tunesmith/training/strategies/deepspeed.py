@@ -1,0 +1,257 @@
+"""DeepSpeed's ZeRO (Rajbhandari et al., 2020), and the only place that imports DeepSpeed.
+
+    stage 1   each rank keeps the optimizer's state of its part of the trained values
+    stage 2   and only its part of the gradient
+    stage 3   and only its part of all weights, frozen ones too: a layer's are put together for the
+              time of its forward and of its backward pass
+
+Stages 1 and 2 have to do with what is trained alone, so the engine is given that and nothing of the
+model. Under stage 3 it watches the model's modules, and the loss is computed inside the forward of
+a module around it all (`around.py`), by which the output matrix is at hand.
+
+The engine's collectives are part of every pass, so all ranks must make as many: those with fewer
+micro-batches compute one of them again, times zero.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.data.pack import MicroBatch
+from tunesmith.methods.base import AppliedMethod
+from tunesmith.methods.dora import DoraLinear
+from tunesmith.methods.lora import LoraLinear
+from tunesmith.methods.lora_method import AppliedLora
+from tunesmith.recipe.strategy import DeepSpeedStrategy
+from tunesmith.training.checkpoint import TrainingState, by_parameter
+from tunesmith.training.loss import LanguageModel
+from tunesmith.training.strategies.around import Around, Held, hooks_off, leave_packed_way
+from tunesmith.training.strategies.base import Share
+from tunesmith.training.strategies.division import divide_in_step, seed_of
+from tunesmith.training.strategies.ranks import Ranks
+
+MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's, by torch's names
+
+
+@dataclass(eq=False)
+class Zero:
+    """The strategy; `engine` is there from `begin` on."""
+
+    ranks: Ranks
+    part: DeepSpeedStrategy
+    random_seed: int
+    max_gradient_norm: float
+    engine: Any = None
+    can_repeat: bool = False
+    _library: Any = None
+    _trained: dict[str, nn.Parameter] = field(default_factory=dict[str, nn.Parameter])
+    _parameters: tuple[nn.Parameter, ...] = ()
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether no rank holds the model."""
+        return self.part.zero == 3
+
+    def begin(
+        self,
+        model: nn.Module,
+        scored: LanguageModel,
+        method: AppliedMethod,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        """Give values and optimizer to the engine."""
+        self._trained = method.trainable
+        self.ranks.copy_from_main(self._trained.values())
+        method.publish()
+        library = self._library = _import_library(self.ranks)
+        root: nn.Module = Held(self._trained.values())
+        if self.is_sharded:
+            leave_packed_way(model, scored)
+            self._parameters = tuple(model.parameters())
+            root = Around(model)
+            adapters = {type(m) for m in model.modules() if isinstance(m, LoraLinear | DoraLinear)}
+            if adapters:  # their matrices are their bases', which they use by themselves
+                library.utils.set_z3_leaf_modules(root, list(adapters))
+        with _quiet():
+            self.engine, *_ = library.initialize(
+                model=root, optimizer=optimizer, config=self.config()
+            )
+        if self.is_sharded:
+            for parameter in scored.head.parameters():
+                library.zero.register_external_parameter(root, parameter)
+
+    def config(self) -> dict[str, Any]:
+        """The engine's settings."""
+        zero: dict[str, Any] = {"stage": self.part.zero, "overlap_comm": False}
+        if self.part.offload is not None:
+            zero["offload_optimizer"] = {"device": self.part.offload}
+            if self.is_sharded:
+                zero["offload_param"] = {"device": self.part.offload}
+        return {
+            "train_micro_batch_size_per_gpu": 1,
+            "gradient_accumulation_steps": 1,
+            "gradient_clipping": self.max_gradient_norm,
+            "zero_optimization": zero,
+            "zero_allow_untested_optimizer": True,
+            "zero_force_ds_cpu_optimizer": False,
+            "steps_per_print": None,
+        }
+
+    def shares(
+        self, groups: Sequence[MicroBatch], size_of: Callable[[MicroBatch], int]
+    ) -> list[Share]:
+        """Return this rank's micro-batches, and as many fillers as make the ranks equal."""
+        own = divide_in_step([size_of(rows) for rows in groups], self.ranks.size)
+        return [Share(index, groups[index], counts) for index, counts in own[self.ranks.place.rank]]
+
+    def seed(self, step: int, index: int) -> int | None:
+        """Dropout is drawn anew for each micro-batch, whichever rank computes it."""
+        return seed_of(self.random_seed, step, index)
+
+    def compute(self, work: Callable[[], Tensor]) -> Tensor:
+        """Compute a loss, under stage 3 inside the engine's forward pass."""
+        return self.engine(work) if self.is_sharded else work()
+
+    def backward(self, loss: Tensor, *, is_last: bool) -> None:
+        """Add the gradient; the engine divides by the number of ranks, and it is to be a sum."""
+        self.engine.set_gradient_accumulation_boundary(is_last)
+        self.engine.backward(loss * self.ranks.size, scale_wrt_gas=False)
+        if not is_last:
+            self.engine.step()
+
+    def update(
+        self,
+        method: AppliedMethod,
+        optimizer: torch.optim.Optimizer,  # noqa: ARG002 (the engine has it)
+        *,
+        max_gradient_norm: float,  # noqa: ARG002 (the engine has it)
+    ) -> float:
+        """Make the engine's step. A norm that is not finite is told only after it."""
+        self.engine.step()
+        self._publish(method)
+        return float(self.engine.get_global_grad_norm())
+
+    def state(self, method: AppliedMethod, optimizer: torch.optim.Optimizer) -> TrainingState:  # noqa: ARG002 (the engine has both)
+        """Put values and moments together, one after the other; rank 0 keeps them."""
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+        trained: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
+        for name, parameter in self._trained.items():
+            found = {"": safe_get_full_fp32_param(parameter)}
+            if self._has_stepped():
+                for word in MOMENTS:
+                    found[word] = safe_get_full_optimizer_state(parameter, word)
+            if not self.ranks.is_main:
+                continue
+            trained[name] = found.pop("").detach().clone().contiguous()
+            tensors |= {f"{name}/{word}": one.clone().contiguous() for word, one in found.items()}
+            if found:
+                tensors[f"{name}/step"] = self._step_count().clone()
+        return TrainingState(trained=trained, tensors=tensors, numbers={})
+
+    def put_back(
+        self,
+        training: TrainingState,
+        method: AppliedMethod,
+        optimizer: torch.optim.Optimizer,  # noqa: ARG002 (the engine has it)
+    ) -> None:
+        """Give each rank its part of what a checkpoint kept."""
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+        state = by_parameter(training)
+        if state:
+            step = next(iter(state.values()))["step"]
+            self._make_moments(step)
+        for name, parameter in self._trained.items():
+            value = training.trained[name]
+            with self._gathered([parameter], changes=True):
+                parameter.data.copy_(value)
+            safe_set_full_fp32_param(parameter, value)
+            for word in MOMENTS if name in state else ():
+                safe_set_full_optimizer_state(parameter, state[name][word], word)
+        self._publish(method)
+
+    @contextmanager
+    def whole(self) -> Generator[None]:
+        """Put all weights together on every rank, and keep the engine's hooks away."""
+        if not self.is_sharded:
+            yield
+            return
+        with self._gathered(self._parameters), hooks_off(self.engine.module):
+            yield
+
+    def _publish(self, method: AppliedMethod) -> None:
+        if not self.is_sharded:
+            method.publish()
+        elif isinstance(method, AppliedLora):
+            for layer in method.layers.values():
+                if isinstance(layer, DoraLinear):
+                    with self._gathered(list(layer.parameters())):
+                        layer.measure()
+
+    @contextmanager
+    def _gathered(
+        self, parameters: Iterable[nn.Parameter], *, changes: bool = False
+    ) -> Generator[None]:
+        if not self.is_sharded:
+            yield
+            return
+        gathered = self._library.zero.GatheredParameters
+        with gathered(list(parameters), modifier_rank=0 if changes else None):
+            yield
+
+    def _flat(self) -> list[Tensor]:
+        """The parts of the trained values that this rank steps, as the engine holds them."""
+        zero = self.engine.optimizer
+        if self.is_sharded:
+            return list(zero.fp32_partitioned_groups_flat)
+        return list(zero.single_partition_of_fp32_groups)
+
+    def _has_stepped(self) -> bool:
+        state = self.engine.optimizer.optimizer.state
+        return all(MOMENTS[0] in state.get(one, {}) for one in self._flat())
+
+    def _step_count(self) -> Tensor:
+        return self.engine.optimizer.optimizer.state[self._flat()[0]]["step"]
+
+    def _make_moments(self, step: Tensor) -> None:
+        """Make the moments, which are else made by the first step."""
+        zero = self.engine.optimizer
+        for one in self._flat():
+            moments = {word: torch.zeros_like(one) for word in MOMENTS}
+            zero.optimizer.state[one] = {"step": step.clone(), **moments}
+        if not self.is_sharded:
+            zero._lazy_init_hp_params_optimizer_state()
+
+
+def _import_library(ranks: Ranks) -> Any:
+    """Import the library and let it use the connections that there are."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ.setdefault("LOCAL_RANK", str(ranks.place.local_rank))
+    with _quiet():
+        import deepspeed
+
+        logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+        # Its exchange over shared memory is compiled at the first start, and waits for a rank that
+        # is gone for ever; gloo does neither.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
+    return deepspeed
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
