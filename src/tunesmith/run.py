@@ -85,7 +85,7 @@ from tunesmith.training.rehearsal import rehearse_saving, room_of
 from tunesmith.training.schedule import count_warmup_steps
 from tunesmith.training.strategies.base import Strategy
 from tunesmith.training.strategies.ranks import ONE_RANK, Ranks, leave
-from tunesmith.training.strategies.start import make_strategy, meet, require_place
+from tunesmith.training.strategies.start import make_strategy, meet, require_place, require_strategy
 from tunesmith.training.telling import examine_data, tell_data, tell_plan, tell_step
 
 Value = TypeVar("Value")
@@ -183,6 +183,7 @@ def execute(
     held_out_units = units_of(recipe.task, held_out, file=recipe.data.train, is_trained=False)
     run.total_steps = len(plan)
     dtype = choose_dtype(recipe.model)
+    require_strategy(recipe, dtype)
     keep_environment(run, prepared, data, tokenizer, dtype, recipe, ranks.size)
 
     lengths = data.train.lengths.tolist()
@@ -341,7 +342,6 @@ def go_on(
     strategy.put_back(training, method, optimizer)
     if isinstance(method, RemembersSteps):
         method.put_back(method_state(run_dir.checkpoints, progress.step))
-    method.publish()
     return progress
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from tests.fakes.rank_training import Case, assert_equal, assert_same, train
+import pytest
+import torch
+
+from tests.fakes.rank_training import Case, assert_equal, assert_same, halt, resume, train
 from tests.fakes.ranks import in_ranks
 from tunesmith.recipe.strategy import DeepSpeedStrategy
 
@@ -23,3 +26,51 @@ def test_two_ranks_make_the_steps_of_one(method: str, stage: int) -> None:
     first, second = in_ranks(train, 2, case)
     assert_same(first, one)
     assert_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("lora", base="nf4", strategy=zero(2)),
+        Case("lora", dtype=torch.bfloat16, strategy=zero(2)),
+        Case("lora", dtype=torch.bfloat16, strategy=zero(3)),
+        Case("full", dtype=torch.bfloat16, strategy=zero(2)),
+        Case("full", dtype=torch.bfloat16, strategy=zero(3)),
+        Case("ia3", strategy=zero(2)),
+        Case(preference="dpo", strategy=zero(3)),
+        Case(preference="kto", strategy=zero(1)),
+        Case("lora", recompute=True, strategy=zero(3)),
+    ],
+    ids=str,
+)
+def test_what_zero_goes_together_with(case: Case) -> None:
+    (one,) = in_ranks(train, 1, case)
+    first, second = in_ranks(train, 2, case)
+    assert_same(first, one, rel=1e-4 if case.dtype == torch.float32 else 1e-2)
+    assert_equal(first, second)
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_resuming_equals_never_stopping(stage: int, tmp_path: Path) -> None:
+    case = Case("dora", dropout=0.2, strategy=zero(stage))
+    whole, _ = in_ranks(train, 2, case)
+    in_ranks(halt, 2, case, tmp_path, 1)
+    again, _ = in_ranks(resume, 2, case, tmp_path)
+    assert again.losses == pytest.approx(whole.losses[1:], rel=1e-6)
+    for name, value in whole.values.items():
+        assert again.values[name] == pytest.approx(value, abs=1e-6), name
+
+
+@pytest.mark.parametrize(
+    ("stage", "before", "after"), [(2, 2, 1), (3, 2, 1), (2, 1, 2), (3, 1, 2), (3, 2, 3)]
+)
+def test_another_number_of_ranks_goes_on_the_same(
+    stage: int, before: int, after: int, tmp_path: Path
+) -> None:
+    case = Case("full", strategy=zero(stage))
+    (whole,) = in_ranks(train, 1, case)
+    in_ranks(halt, before, case, tmp_path, 2)
+    again, *_ = in_ranks(resume, after, case, tmp_path)
+    assert again.losses == pytest.approx(whole.losses[2:], rel=1e-4)
+    for name, value in whole.values.items():
+        assert again.values[name] == pytest.approx(value, abs=1e-3), name

@@ -7,6 +7,7 @@ from tunesmith.core.errors import Fault, UserError
 from tunesmith.data.pipeline import check_data
 from tunesmith.models.source import locate
 from tunesmith.recipe import Recipe
+from tunesmith.recipe.strategy import require_engine
 from tunesmith.recipe.task import rows_for
 from tunesmith.tasks.scores.table import require_libraries
 
@@ -14,7 +15,7 @@ from tunesmith.tasks.scores.table import require_libraries
 def check_before_run(recipe: Recipe) -> None:
     """Raise the faults of model name and data together, so that no folder is made in vain."""
     errors: list[UserError] = []
-    for check in (_check_model, _check_libraries, _check_data):
+    for check in (_check_model, _check_libraries, _check_engine, _check_data):
         try:
             check(recipe)
         except UserError as error:
@@ -28,6 +29,10 @@ def check_before_run(recipe: Recipe) -> None:
 
 def _check_libraries(recipe: Recipe) -> None:
     require_libraries(recipe.task, recipe.evaluation.metrics)
+
+
+def _check_engine(recipe: Recipe) -> None:
+    require_engine(recipe.strategy)
 
 
 def _check_model(recipe: Recipe) -> None:

@@ -42,7 +42,8 @@ class AppliedFull:
         model.save_pretrained(folder)
 
 
-def apply_full(model: nn.Module) -> AppliedFull:
-    """Make every weight of the model trainable."""
+def apply_full(model: nn.Module, *, masters: bool = True) -> AppliedFull:
+    """Make every weight of the model trainable; without masters an engine has its own."""
     model.requires_grad_(True)
-    return AppliedFull(model=model, masters=make_masters(model.named_parameters()))
+    weights = dict(model.named_parameters())
+    return AppliedFull(model=model, masters=make_masters(weights.items()) if masters else weights)

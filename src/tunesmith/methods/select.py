@@ -21,11 +21,13 @@ def apply_method(
     seed: int,
     original: OriginalWeight | None = None,
     steps: int = 1,
+    masters: bool = True,
 ) -> AppliedMethod:
     """Apply the method to the model, which is changed in place.
 
     `original` gives a weight as it was before it was quantised, by its module's path; `steps` says
-    how long a run will be, which AdaLoRA plans by.
+    how long a run will be, which AdaLoRA plans by; without `masters` an engine keeps its own fp32
+    copies of 16-bit weights.
 
     Raises:
         RecipeError: the method does not fit the model.
@@ -37,7 +39,7 @@ def apply_method(
         case LoraMethod():
             return apply_lora(model, part, seed=seed, original=original)
         case FullMethod():
-            return apply_full(model)
+            return apply_full(model, masters=masters)
         case PeftMethod():
             # The library takes a second to import, which few runs need.
             from tunesmith.methods.peft_library import apply_peft

@@ -8,6 +8,8 @@ from tunesmith.core.errors import Fault
 from tunesmith.recipe.method import FullMethod, LoraMethod
 from tunesmith.recipe.peft_method import ROWS, PeftMethod
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.recipe.strategy import DeepSpeedStrategy
+from tunesmith.recipe.task import PreferenceTask, has_head
 from tunesmith.recipe.yaml_text import KeyPath
 
 ON_QUANTISED = ("lora", "dora", *(word for word, row in ROWS.items() if row.on_quantised))
@@ -16,6 +18,7 @@ ON_QUANTISED = ("lora", "dora", *(word for word, row in ROWS.items() if row.on_q
 def contradictions(recipe: Recipe, locate: Callable[[KeyPath], str]) -> Iterator[Fault]:
     """Yield a fault for each pair of values that cannot go together."""
     base, method = recipe.model.base, recipe.method
+    yield from _strategy_faults(recipe, locate)
     if isinstance(method, PeftMethod):
         yield from _foreign_settings(method, locate)
         if base is not None and not method.row.on_quantised:
@@ -46,6 +49,52 @@ def contradictions(recipe: Recipe, locate: Callable[[KeyPath], str]) -> Iterator
             where=locate(("method", "init")),
             fix="use method.init: loftq, which starts from what was rounded away, or leave "
             "model.base out",
+        )
+
+
+def _strategy_faults(recipe: Recipe, locate: Callable[[KeyPath], str]) -> Iterator[Fault]:
+    """What DeepSpeed's engine cannot do with a recipe, each with the reason."""
+    strategy, method, training = recipe.strategy, recipe.method, recipe.training
+    if not isinstance(strategy, DeepSpeedStrategy):
+        return
+    if training.optimizer != "adamw":
+        yield Fault(
+            found="ZeRO keeps values as one line cut into equal parts, in which "
+            f"{training.optimizer} would find no matrices and other blocks",
+            where=locate(("training", "optimizer")),
+            fix="use optimizer: adamw, whose state ZeRO spreads over the processes",
+        )
+    if method.type == "adalora":
+        yield Fault(
+            found="method adalora adds a penalty to the whole gradient, which ZeRO cuts into parts",
+            where=locate(("strategy", "type")),
+            fix="use strategy: ddp, or method: lora",
+        )
+    if strategy.zero < 3:
+        return
+    where, lower = locate(("strategy", "zero")), "set strategy.zero: 2"
+    if recipe.model.base is not None:
+        yield Fault(
+            found="ZeRO 3 cuts all weights into parts, and those of model.base "
+            f"{recipe.model.base} are packed bytes with scales beside them",
+            where=where,
+            fix=f"{lower}, or leave model.base out",
+        )
+    if isinstance(method, PeftMethod):
+        yield Fault(
+            found=f"method {method.type} computes with weights of modules that ZeRO 3 does not see "
+            "at work",
+            where=where,
+            fix=f"{lower}, or use method: lora, dora or full",
+        )
+    if has_head(recipe.task) or (
+        isinstance(recipe.task, PreferenceTask) and recipe.task.loss == "kto"
+    ):
+        what = "a head" if has_head(recipe.task) else "kto's reference point"
+        yield Fault(
+            found=f"{what} is computed beside the passes in which ZeRO 3 puts weights together",
+            where=where,
+            fix=lower,
         )
 
 

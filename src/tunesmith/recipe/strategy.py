@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tunesmith.core.errors import Fault, MachineError
 from tunesmith.core.hardware import count_gpus
 from tunesmith.recipe.part import Part
 
@@ -77,3 +79,23 @@ def num_processes(strategy: Strategy) -> int:
     if strategy.processes != "auto":
         return strategy.processes
     return count_gpus() or PROCESSES_WITHOUT_GPU
+
+
+def has_own_masters(strategy: Strategy) -> bool:
+    """Whether a strategy keeps fp32 copies of 16-bit weights itself, spread over the ranks."""
+    return isinstance(strategy, DeepSpeedStrategy) and strategy.zero > 1
+
+
+def require_engine(strategy: Strategy) -> None:
+    """See to it that what a strategy needs is installed.
+
+    Raises:
+        MachineError: it is not.
+    """
+    if isinstance(strategy, DeepSpeedStrategy) and find_spec("deepspeed") is None:
+        fault = Fault(
+            found="deepspeed is not installed",
+            where="recipe: strategy.type: deepspeed",
+            fix="install it (pip install 'tunesmith[deepspeed]'), or use strategy: ddp",
+        )
+        raise MachineError(fault, code="not_installed")

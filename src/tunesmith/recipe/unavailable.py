@@ -52,7 +52,8 @@ VALUES: dict[str, dict[str, tuple[str, str]]] = {
         "none": ("leaves nothing to train", "use method: lora or method: full"),
     },
     "strategy.type": {
-        **dict.fromkeys(("fsdp", "deepspeed", "zero", "ray"), (_NOT_IN_THIS_VERSION, _USE_DDP)),
+        **dict.fromkeys(("fsdp", "ray"), (_NOT_IN_THIS_VERSION, _USE_DDP)),
+        "zero": ("is a part of DeepSpeed", "use strategy: {type: deepspeed, zero: 2}"),
         **dict.fromkeys(("dp", "data-parallel"), ("has another name here", "use strategy: ddp")),
     },
     "data.format": {
@@ -105,9 +106,7 @@ KEYS: dict[str, tuple[str, str]] = {
         "is never switched on: a recipe is data and runs no code",
         "use a model whose architecture the transformers library knows",
     ),
-    "strategy.zero": ("(DeepSpeed) " + _NOT_IN_THIS_VERSION, _USE_DDP),
-    "strategy.offload": ("(DeepSpeed) " + _NOT_IN_THIS_VERSION, _USE_DDP),
-    "deepspeed": (_NOT_IN_THIS_VERSION, _USE_DDP),
+    "deepspeed": ("has another place here", "use strategy: {type: deepspeed, zero: 2}"),
     "fsdp": (_NOT_IN_THIS_VERSION, _USE_DDP),
     "new_tokens": (
         "(further tokens in the vocabulary) " + _NOT_IN_THIS_VERSION,

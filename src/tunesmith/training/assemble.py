@@ -18,6 +18,7 @@ from tunesmith.models.hidden_states import recompute_layers
 from tunesmith.models.load import load_base
 from tunesmith.models.originals import Originals
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.recipe.strategy import has_own_masters
 from tunesmith.training.head_objective import HeadObjective
 from tunesmith.training.loss import LanguageModel, language_model
 
@@ -55,7 +56,14 @@ def assemble(
     shares = shares_prefix(recipe)
     if head is None:
         model = load_base(folder, recipe.model)
-        method = apply_method(model, part, seed=seed, original=original, steps=steps)
+        method = apply_method(
+            model,
+            part,
+            seed=seed,
+            original=original,
+            steps=steps,
+            masters=not has_own_masters(recipe.strategy),
+        )
         _recompute(model, recompute, tell)
         scored = language_model(model, facts, share_prefix=shares, recompute=recompute)
         return Assembled(model, method, scored)

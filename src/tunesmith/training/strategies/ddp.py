@@ -83,6 +83,7 @@ class DataParallel:
     ) -> None:
         """Put values and the optimizer's state back, on every rank."""
         put_back(training, method.trainable, optimizer)
+        method.publish()
 
     def whole(self) -> AbstractContextManager[None]:
         """Every rank is whole."""

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tunesmith.data.pack import MicroBatch
@@ -39,6 +40,7 @@ from tunesmith.training.strategies.base import Share
 from tunesmith.training.strategies.division import divide_in_step, seed_of
 from tunesmith.training.strategies.ranks import Ranks
 
+REPLACED = r"`torch\.distributed\.\w+` is deprecated"
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's, by torch's names
 
 
@@ -96,7 +98,10 @@ class Zero:
             zero["offload_optimizer"] = {"device": self.part.offload}
             if self.is_sharded:
                 zero["offload_param"] = {"device": self.part.offload}
+        is_half = any(one.dtype == torch.bfloat16 for one in self._trained.values())
         return {
+            "bf16": {"enabled": is_half},
+            "data_types": {"grad_accum_dtype": "fp32"},
             "train_micro_batch_size_per_gpu": 1,
             "gradient_accumulation_steps": 1,
             "gradient_clipping": self.max_gradient_norm,
@@ -142,15 +147,15 @@ class Zero:
 
     def state(self, method: AppliedMethod, optimizer: torch.optim.Optimizer) -> TrainingState:  # noqa: ARG002 (the engine has both)
         """Put values and moments together, one after the other; rank 0 keeps them."""
-        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
-
+        utilities = self._library.utils
+        if has_stepped := self._has_stepped():
+            self._link_moments()
         trained: dict[str, Tensor] = {}
         tensors: dict[str, Tensor] = {}
         for name, parameter in self._trained.items():
-            found = {"": safe_get_full_fp32_param(parameter)}
-            if self._has_stepped():
-                for word in MOMENTS:
-                    found[word] = safe_get_full_optimizer_state(parameter, word)
+            found = {"": utilities.safe_get_full_fp32_param(parameter)}
+            for word in MOMENTS if has_stepped else ():
+                found[word] = utilities.safe_get_full_optimizer_state(parameter, word)
             if not self.ranks.is_main:
                 continue
             trained[name] = found.pop("").detach().clone().contiguous()
@@ -166,8 +171,6 @@ class Zero:
         optimizer: torch.optim.Optimizer,  # noqa: ARG002 (the engine has it)
     ) -> None:
         """Give each rank its part of what a checkpoint kept."""
-        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
-
         state = by_parameter(training)
         if state:
             step = next(iter(state.values()))["step"]
@@ -176,9 +179,9 @@ class Zero:
             value = training.trained[name]
             with self._gathered([parameter], changes=True):
                 parameter.data.copy_(value)
-            safe_set_full_fp32_param(parameter, value)
+            self._set(parameter, value, None)
             for word in MOMENTS if name in state else ():
-                safe_set_full_optimizer_state(parameter, state[name][word], word)
+                self._set(parameter, state[name][word], word)
         self._publish(method)
 
     @contextmanager
@@ -189,6 +192,24 @@ class Zero:
             return
         with self._gathered(self._parameters), hooks_off(self.engine.module):
             yield
+
+    def _set(self, parameter: nn.Parameter, value: Tensor, word: str | None) -> None:
+        """Set this rank's part of a value in fp32, or of one of its moments."""
+        held: Any = parameter
+        if not self.is_sharded:
+            held.set_full_hp_param(value, word)
+            return
+        size = held.ds_tensor.numel()  # the last rank's part may reach beyond the value's end
+        padded = F.pad(value.flatten(), (0, size * self.ranks.size - value.numel()))
+        part = padded.narrow(0, size * self.ranks.place.rank, size)
+        self.engine.optimizer.set_local_hp_param(part, parameter, word)
+
+    def _link_moments(self) -> None:
+        """Let the engine find the moments of all groups; by itself it stops after the first."""
+        if not self.is_sharded:
+            zero = self.engine.optimizer
+            zero._hp_optimizer_states_linked = False
+            zero._lazy_init_hp_params_optimizer_state()
 
     def _publish(self, method: AppliedMethod) -> None:
         if not self.is_sharded:
@@ -230,8 +251,7 @@ class Zero:
         for one in self._flat():
             moments = {word: torch.zeros_like(one) for word in MOMENTS}
             zero.optimizer.state[one] = {"step": step.clone(), **moments}
-        if not self.is_sharded:
-            zero._lazy_init_hp_params_optimizer_state()
+        self._link_moments()
 
 
 def _import_library(ranks: Ranks) -> Any:
@@ -239,6 +259,8 @@ def _import_library(ranks: Ranks) -> Any:
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     os.environ.setdefault("LOCAL_RANK", str(ranks.place.local_rank))
+    # The engine calls exchanges by names that torch has replaced since.
+    warnings.filterwarnings("ignore", message=REPLACED, category=FutureWarning)
     with _quiet():
         import deepspeed
 

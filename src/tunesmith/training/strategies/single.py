@@ -73,6 +73,7 @@ class Single:
     ) -> None:
         """Put values and the optimizer's state back."""
         put_back(training, method.trainable, optimizer)
+        method.publish()
 
     def whole(self) -> AbstractContextManager[None]:
         """They are whole."""

@@ -8,8 +8,15 @@ from typing import assert_never
 from tunesmith.core.errors import Fault, RecipeError, RunError
 from tunesmith.core.rank_place import RankPlace
 from tunesmith.core.run_dir import RunDir
+from tunesmith.recipe.method import FullMethod
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.recipe.strategy import DdpStrategy, DeepSpeedStrategy, SingleStrategy
+from tunesmith.recipe.strategy import (
+    DdpStrategy,
+    DeepSpeedStrategy,
+    SingleStrategy,
+    require_engine,
+)
+from tunesmith.recipe.task import has_head
 from tunesmith.training.strategies.base import Strategy
 from tunesmith.training.strategies.ddp import DataParallel
 from tunesmith.training.strategies.ranks import Ranks, join
@@ -30,6 +37,34 @@ def require_place(recipe: Recipe, place: RankPlace) -> None:
             fix="set strategy: ddp, or start one process",
         )
         raise RecipeError(fault, code="ranks")
+
+
+def require_strategy(recipe: Recipe, dtype: str) -> None:
+    """See to it, before weights are loaded, that a strategy can train what the recipe asks for.
+
+    Raises:
+        MachineError: its library is not installed.
+        RecipeError: it cannot; consistency.py has what the recipe alone tells.
+    """
+    require_engine(recipe.strategy)
+    if not isinstance(recipe.strategy, DeepSpeedStrategy) or dtype == "fp32":
+        return
+    stage, fix = recipe.strategy.zero, "set model.dtype: fp32, or use strategy: ddp"
+    if isinstance(recipe.method, FullMethod) and stage == 1:
+        what, fix = "method: full", f"set strategy.zero: 2, or {fix}"
+    elif getattr(recipe.method, "modules_to_save", ()):
+        what = "method.modules_to_save"
+    elif has_head(recipe.task):
+        what = "a task with a head"
+    else:
+        return
+    fault = Fault(
+        found=f"{what} on weights in {dtype} is trained through copies in fp32, which ZeRO {stage} "
+        "does not see",
+        where=f"recipe: strategy.zero: {stage}",
+        fix=fix,
+    )
+    raise RecipeError(fault, code="strategy_unsupported")
 
 
 def meet(
