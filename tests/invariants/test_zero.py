@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +15,8 @@ from tunesmith.recipe.strategy import DeepSpeedStrategy
 pytest.importorskip("deepspeed", reason="the extra deepspeed is not installed")
 
 
-def zero(stage: int) -> DeepSpeedStrategy:
-    return DeepSpeedStrategy(type="deepspeed", zero=stage)  # pyright: ignore[reportArgumentType]
+def zero(stage: int, **settings: Any) -> DeepSpeedStrategy:
+    return DeepSpeedStrategy.model_validate({"type": "deepspeed", "zero": stage, **settings})
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
@@ -37,9 +38,12 @@ def test_two_ranks_make_the_steps_of_one(method: str, stage: int) -> None:
         Case("full", dtype=torch.bfloat16, strategy=zero(2)),
         Case("full", dtype=torch.bfloat16, strategy=zero(3)),
         Case("ia3", strategy=zero(2)),
-        Case(preference="dpo", strategy=zero(3)),
+        Case(preference="dpo", strategy=zero(2)),
+        Case(preference="orpo", strategy=zero(3)),
         Case(preference="kto", strategy=zero(1)),
         Case("lora", recompute=True, strategy=zero(3)),
+        Case("lora", strategy=zero(2, offload="cpu")),
+        Case("full", strategy=zero(3, offload="cpu")),
     ],
     ids=str,
 )

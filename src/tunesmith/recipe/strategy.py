@@ -68,6 +68,7 @@ class DeepSpeedStrategy(Part):
 
 Strategy = SingleStrategy | DdpStrategy | DeepSpeedStrategy
 StrategyPart = Annotated[Strategy, Field(discriminator="type")]
+STRATEGY_TYPES = ("single", "ddp", "deepspeed")
 STRATEGIES = (SingleStrategy, DdpStrategy, DeepSpeedStrategy)
 PROCESSES_WITHOUT_GPU = 2
 

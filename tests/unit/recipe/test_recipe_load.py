@@ -246,7 +246,7 @@ def test_a_key_given_twice_is_refused(write) -> None:
     ("lines", "words"),
     [
         ("method: bitfit\n", ("bitfit", "not available in this version", "method: lora")),
-        ("strategy: {type: deepspeed}\n", ("deepspeed", "single")),
+        ("strategy: zero\n", ("zero", "deepspeed")),
         ("strategy: fsdp\n", ("fsdp", "single")),
         ("model: {source: tiny, load_in_4bit: true}\n", ("load_in_4bit", "model.base: nf4")),
         ("model: {source: tiny, dtype: nf4}\n", ("nf4", "model.base")),

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import orjson
 
-from tunesmith.core.errors import Fault, RecipeError, TunesmithError
+from tunesmith.core.errors import Fault, TunesmithError, UserError
 from tunesmith.core.run_dir import RunDir
 from tunesmith.evaluation.matrix.scenario import Scenario
 from tunesmith.evaluation.matrix.technique import Technique, change_recipe, choose_rate
 from tunesmith.recipe.load import LoadedRecipe, load_recipe, recipe_from_resolved
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.recipe.strategy import require_engine
 
 HASH_DIGITS = 8
 
@@ -73,8 +74,10 @@ def plan_cell(
     changes = (*overrides, *change_recipe(technique, scenario.own), *rate.overrides)
     loaded, refusal = None, ()
     try:
-        loaded = load_recipe(scenario.path, changes)
-    except RecipeError as error:
+        recipe = load_recipe(scenario.path, changes)
+        require_engine(recipe.recipe.strategy)
+        loaded = recipe
+    except UserError as error:
         refusal = tuple(_said_of(fault, technique) for fault in error.faults)
     return Cell(
         scenario=scenario,

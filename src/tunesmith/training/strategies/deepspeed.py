@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -262,8 +263,7 @@ def _import_library(ranks: Ranks) -> Any:
     # The engine calls exchanges by names that torch has replaced since.
     warnings.filterwarnings("ignore", message=REPLACED, category=FutureWarning)
     with _quiet():
-        import deepspeed
-
+        deepspeed: Any = import_module("deepspeed")
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
         # Its exchange over shared memory is compiled at the first start, and waits for a rank that
         # is gone for ever; gloo does neither.
