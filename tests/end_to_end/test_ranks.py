@@ -39,6 +39,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunDir]:
 
     def make_named(name: str, **parts: Any) -> RunDir:
         parts = {"method": {"type": "lora", "rank": 4}, **parts}
+        parts["model"] = {"source": str(model), **parts.get("model", {})}
         training = {"epochs": 2, "micro_batch_tokens": 90, **parts.pop("training", {})}
         return make_run(folder / name, model, data, training=training, **parts)
 
