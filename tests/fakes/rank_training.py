@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ class Case:
     preference: str | None = None
     strategy: StrategyPart = DDP
     recompute: bool = False
+    silent_row: int | None = None
 
 
 @dataclass(eq=False)
@@ -106,6 +107,9 @@ class Trainer:
             self.model, share_prefix=not self.case.dropout, recompute=self.case.recompute
         )
         self.examples, self.plan = make_examples(LENGTHS), PLAN
+        if self.case.silent_row is not None:  # nothing of it is supervised
+            row = self.examples[self.case.silent_row]
+            self.examples[self.case.silent_row] = replace(row, weights=0 * row.weights)
         self.objective: Objective = TokenObjective()
         if self.case.preference:  # its reference is the model before the first step
             self.examples, self.plan = make_pairs(PAIR_LENGTHS), PAIR_PLAN

@@ -42,6 +42,8 @@ def test_two_ranks_make_the_steps_of_one(method: str, stage: int) -> None:
         Case(preference="orpo", strategy=zero(3)),
         Case(preference="kto", strategy=zero(1)),
         Case("lora", recompute=True, strategy=zero(3)),
+        Case("lora", silent_row=7, strategy=zero(3)),
+        Case("lora", silent_row=6, strategy=zero(2)),
         Case("lora", strategy=zero(2, offload="cpu")),
         Case("full", strategy=zero(3, offload="cpu")),
     ],

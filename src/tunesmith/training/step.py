@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -143,7 +143,7 @@ def _accumulate(work: _Work, batch: Batch) -> float:
     """Add the micro-batch's part of the step's gradient; returns its summed loss."""
     step = work.step
     try:
-        loss = work.strategy.compute(partial(step.summed, batch))
+        loss = _loss(work.strategy, step, batch)
         total = float(loss.detach())
         if not math.isfinite(total):
             raise _not_finite("the loss", total, _rows_of([batch]))
@@ -164,7 +164,17 @@ def _fill(
     for batch in fillers:
         work.strategy.ranks.beat("computing a filler")
         alone = objective.begin_step(model, [batch])
-        work.backward(0.0 * work.strategy.compute(partial(alone.summed, batch)))
+        work.backward(0.0 * _loss(work.strategy, alone, batch))
+
+
+def _loss(strategy: Strategy, step: StepObjective, batch: Batch) -> Tensor:
+    """Compute the sum. Without supervised tokens there is none, save where all ranks pass alike."""
+    if strategy.can_repeat or bool((batch.weights_BT > 0).any()):
+        return strategy.compute(partial(step.summed, batch))
+    weights_BT = torch.zeros_like(batch.weights_BT)
+    weights_BT[:, 0] = 1.0
+    stand_in = replace(batch, weights_BT=weights_BT)
+    return 0.0 * strategy.compute(partial(step.summed, stand_in))
 
 
 def _rows_of(batches: Sequence[Batch]) -> list[str]:
