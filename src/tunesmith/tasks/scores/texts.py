@@ -114,11 +114,11 @@ def _by_key(pairs: Sequence[tuple[Any, Any]]) -> dict[str, float]:
 
 
 TEXTS = {
-    "tool-call": TOOL_CALL,
     "exact-match": Metric("exact-match", _exact, mean, is_share=True),
     "json-match": Metric("json-match", _json, mean, is_share=True, details=_json_details),
     "valid-json": Metric("valid-json", _valid_json, mean, is_share=True),
     "numeric-match": Metric(
         "numeric-match", _same_number, mean, is_share=True, details=_with_numbers
     ),
+    "tool-call": TOOL_CALL,
 }
