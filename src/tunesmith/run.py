@@ -296,14 +296,14 @@ def execute(
         on_main(ranks, lambda: final.save(run_dir))
         if recipe.evaluation.after:
             on_main(ranks, lambda: evaluation.measure("after", run.step))
+        result = on_main(
+            ranks, partial(describe_result, run_dir, progress, method, facts, data, started)
+        )
     if not ranks.is_main:
         run.write_state("succeeded")
         return
     events.write("run", run.step, status="succeeded", seconds=time.monotonic() - started)
-    write_json(
-        run_dir.result_json,
-        describe_result(run_dir, progress, method, facts, data, started),
-    )
+    write_json(run_dir.result_json, result)
     write_report(run_dir)
     run.write_state("succeeded")
 

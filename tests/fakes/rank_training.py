@@ -34,6 +34,7 @@ from tunesmith.training.objective import Objective, TokenObjective
 from tunesmith.training.optimizer import make_optimizer
 from tunesmith.training.preference import PairObjective, RatedObjective, References
 from tunesmith.training.row_loss import log_probs_of
+from tunesmith.training.strategies.fsdp import FullyCut
 from tunesmith.training.strategies.ranks import Ranks
 from tunesmith.training.strategies.start import make_strategy
 
@@ -137,7 +138,9 @@ class Trainer:
         """What was trained; as arrays, which go from process to process by value."""
         with self.strategy.whole():
             trained = self.method.trainable
-            return {name: value.detach().float().numpy().copy() for name, value in trained.items()}
+            if isinstance(self.strategy, FullyCut) and self.case.method == "full":
+                trained = dict(self.model.named_parameters())
+            return {name: value.detach().clone().float().numpy() for name, value in trained.items()}
 
 
 def preference(loss: str, scored: Any, examples: Any) -> Objective:

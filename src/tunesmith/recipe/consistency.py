@@ -8,7 +8,12 @@ from tunesmith.core.errors import Fault
 from tunesmith.recipe.method import FullMethod, LoraMethod
 from tunesmith.recipe.peft_method import ROWS, PeftMethod
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.recipe.strategy import DeepSpeedStrategy
+from tunesmith.recipe.strategy import (
+    DdpStrategy,
+    DeepSpeedStrategy,
+    FsdpStrategy,
+    SingleStrategy,
+)
 from tunesmith.recipe.task import PreferenceTask, has_head
 from tunesmith.recipe.yaml_text import KeyPath
 
@@ -53,46 +58,57 @@ def contradictions(recipe: Recipe, locate: Callable[[KeyPath], str]) -> Iterator
 
 
 def _strategy_faults(recipe: Recipe, locate: Callable[[KeyPath], str]) -> Iterator[Fault]:
-    """What DeepSpeed's engine cannot do with a recipe, each with the reason."""
+    """What engines that spread state cannot do with a recipe, each with the reason."""
     strategy, method, training = recipe.strategy, recipe.method, recipe.training
-    if not isinstance(strategy, DeepSpeedStrategy):
-        return
+    match strategy:
+        case SingleStrategy() | DdpStrategy():
+            return
+        case DeepSpeedStrategy():
+            engine, lower = f"ZeRO {strategy.zero}", "set strategy.zero: 2"
+            where, spreads_weights = locate(("strategy", "zero")), strategy.zero == 3
+        case FsdpStrategy():
+            engine, lower = "FSDP", "use strategy: {type: deepspeed, zero: 2} or ddp"
+            where, spreads_weights = locate(("strategy", "type")), True
     if training.optimizer != "adamw":
         yield Fault(
-            found="ZeRO keeps values as one line cut into equal parts, in which "
-            f"{training.optimizer} would find no matrices and other blocks",
+            found=f"{engine} cuts values into equal parts, in which {training.optimizer} would "
+            "find no matrices and other blocks",
             where=locate(("training", "optimizer")),
-            fix="use optimizer: adamw, whose state ZeRO spreads over the processes",
+            fix="use optimizer: adamw, whose state is spread over the processes",
         )
     if method.type == "adalora":
         yield Fault(
-            found="method adalora adds a penalty to the whole gradient, which ZeRO cuts into parts",
+            found="method adalora adds a penalty to the whole gradient, which "
+            f"{engine} cuts into parts",
             where=locate(("strategy", "type")),
             fix="use strategy: ddp, or method: lora",
         )
-    if strategy.zero < 3:
-        return
-    where, lower = locate(("strategy", "zero")), "set strategy.zero: 2"
-    if recipe.model.base is not None:
+    if spreads_weights:
+        yield from _spread_faults(recipe, engine, where, lower)
+
+
+def _spread_faults(recipe: Recipe, engine: str, where: str, lower: str) -> Iterator[Fault]:
+    """What does not go with weights that are spread over the ranks."""
+    method, task, base = recipe.method, recipe.task, recipe.model.base
+    if base is not None:
         yield Fault(
-            found="ZeRO 3 cuts all weights into parts, and those of model.base "
-            f"{recipe.model.base} are packed bytes with scales beside them",
+            found=f"{engine} cuts all weights into parts of one type, and those of model.base "
+            f"{base} are packed bytes with scales beside them, under adapters in fp32",
             where=where,
             fix=f"{lower}, or leave model.base out",
         )
-    if isinstance(method, PeftMethod):
+    if isinstance(method, PeftMethod) and method.type != "adalora":
         yield Fault(
-            found=f"method {method.type} computes with weights of modules that ZeRO 3 does not see "
-            "at work",
+            found=f"method {method.type} computes with weights of modules that {engine} does not "
+            "see at work",
             where=where,
             fix=f"{lower}, or use method: lora, dora or full",
         )
-    if has_head(recipe.task) or (
-        isinstance(recipe.task, PreferenceTask) and recipe.task.loss == "kto"
-    ):
-        what = "a head" if has_head(recipe.task) else "kto's reference point"
+    is_kto = isinstance(task, PreferenceTask) and task.loss == "kto"
+    if has_head(task) or is_kto:
+        what = "a head" if has_head(task) else "kto's reference point"
         yield Fault(
-            found=f"{what} is computed beside the passes in which ZeRO 3 puts weights together",
+            found=f"{what} is computed beside the passes in which {engine} puts weights together",
             where=where,
             fix=lower,
         )

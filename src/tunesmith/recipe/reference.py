@@ -16,7 +16,7 @@ from tunesmith.recipe.method import FullMethod, LoraMethod
 from tunesmith.recipe.model import ModelPart, SpecialTokens
 from tunesmith.recipe.part import Part
 from tunesmith.recipe.peft_method import PeftMethod
-from tunesmith.recipe.strategy import DdpStrategy, DeepSpeedStrategy, SingleStrategy
+from tunesmith.recipe.strategy import DdpStrategy, DeepSpeedStrategy, FsdpStrategy, SingleStrategy
 from tunesmith.recipe.task import ClassificationTask, NerTask, PreferenceTask, QaTask, WrittenTask
 from tunesmith.recipe.training import TrainingPart
 
@@ -47,6 +47,7 @@ PARTS: tuple[tuple[str, type[Part]], ...] = (
     ("strategy, type: single", SingleStrategy),
     ("strategy, type: ddp", DdpStrategy),
     ("strategy, type: deepspeed", DeepSpeedStrategy),
+    ("strategy, type: fsdp", FsdpStrategy),
     ("evaluation", EvaluationPart),
 )
 

@@ -66,10 +66,24 @@ class DeepSpeedStrategy(Part):
     hang_after_s: HangAfter = 600.0
 
 
-Strategy = SingleStrategy | DdpStrategy | DeepSpeedStrategy
+class FsdpStrategy(Part):
+    """Every weight, gradient and moment spread over the processes, by torch's fully_shard."""
+
+    type: Annotated[
+        Literal["fsdp"], Field(description="As deepspeed with zero: 3, by torch itself.")
+    ]
+    offload: Annotated[
+        Literal["cpu"] | None,
+        Field(description="Keep what is spread in the host's memory; of use with GPUs only."),
+    ] = None
+    processes: Processes = "auto"
+    hang_after_s: HangAfter = 600.0
+
+
+Strategy = SingleStrategy | DdpStrategy | DeepSpeedStrategy | FsdpStrategy
 StrategyPart = Annotated[Strategy, Field(discriminator="type")]
-STRATEGY_TYPES = ("single", "ddp", "deepspeed")
-STRATEGIES = (SingleStrategy, DdpStrategy, DeepSpeedStrategy)
+STRATEGY_TYPES = ("single", "ddp", "deepspeed", "fsdp")
+STRATEGIES = (SingleStrategy, DdpStrategy, DeepSpeedStrategy, FsdpStrategy)
 PROCESSES_WITHOUT_GPU = 2
 
 

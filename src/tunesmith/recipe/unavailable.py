@@ -52,7 +52,8 @@ VALUES: dict[str, dict[str, tuple[str, str]]] = {
         "none": ("leaves nothing to train", "use method: lora or method: full"),
     },
     "strategy.type": {
-        **dict.fromkeys(("fsdp", "ray"), (_NOT_IN_THIS_VERSION, _USE_DDP)),
+        "ray": (_NOT_IN_THIS_VERSION, _USE_DDP),
+        "fsdp2": ("has another name here", "use strategy: fsdp"),
         "zero": ("is a part of DeepSpeed", "use strategy: {type: deepspeed, zero: 2}"),
         **dict.fromkeys(("dp", "data-parallel"), ("has another name here", "use strategy: ddp")),
     },
@@ -107,7 +108,7 @@ KEYS: dict[str, tuple[str, str]] = {
         "use a model whose architecture the transformers library knows",
     ),
     "deepspeed": ("has another place here", "use strategy: {type: deepspeed, zero: 2}"),
-    "fsdp": (_NOT_IN_THIS_VERSION, _USE_DDP),
+    "fsdp": ("has another place here", "use strategy: fsdp"),
     "new_tokens": (
         "(further tokens in the vocabulary) " + _NOT_IN_THIS_VERSION,
         "use tokens that the vocabulary has: most models keep unused ones (<|reserved_...|>, "

@@ -247,7 +247,7 @@ def test_a_key_given_twice_is_refused(write) -> None:
     [
         ("method: bitfit\n", ("bitfit", "not available in this version", "method: lora")),
         ("strategy: zero\n", ("zero", "deepspeed")),
-        ("strategy: fsdp\n", ("fsdp", "single")),
+        ("strategy: ray\n", ("ray", "single")),
         ("model: {source: tiny, load_in_4bit: true}\n", ("load_in_4bit", "model.base: nf4")),
         ("model: {source: tiny, dtype: nf4}\n", ("nf4", "model.base")),
         ("task: token-classification\n", ("another name", "task: ner")),

@@ -13,7 +13,9 @@ from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.strategy import (
     DdpStrategy,
     DeepSpeedStrategy,
+    FsdpStrategy,
     SingleStrategy,
+    has_own_masters,
     require_engine,
 )
 from tunesmith.recipe.task import has_head
@@ -47,11 +49,12 @@ def require_strategy(recipe: Recipe, dtype: str) -> None:
         RecipeError: it cannot; consistency.py has what the recipe alone tells.
     """
     require_engine(recipe.strategy)
-    if not isinstance(recipe.strategy, DeepSpeedStrategy) or dtype == "fp32":
+    strategy = recipe.strategy
+    if isinstance(strategy, SingleStrategy | DdpStrategy) or dtype == "fp32":
         return
-    stage, fix = recipe.strategy.zero, "set model.dtype: fp32, or use strategy: ddp"
-    if isinstance(recipe.method, FullMethod) and stage == 1:
-        what, fix = "method: full", f"set strategy.zero: 2, or {fix}"
+    fix = "set model.dtype: fp32, or use strategy: ddp"
+    if isinstance(recipe.method, FullMethod) and not has_own_masters(strategy):
+        what, fix = "method: full", f"use strategy: {{type: deepspeed, zero: 2}}, or {fix}"
     elif getattr(recipe.method, "modules_to_save", ()):
         what = "method.modules_to_save"
     elif has_head(recipe.task):
@@ -59,9 +62,9 @@ def require_strategy(recipe: Recipe, dtype: str) -> None:
     else:
         return
     fault = Fault(
-        found=f"{what} on weights in {dtype} is trained through copies in fp32, which ZeRO {stage} "
+        found=f"{what} on weights in {dtype} is trained through copies in fp32, which the engine "
         "does not see",
-        where=f"recipe: strategy.zero: {stage}",
+        where=f"recipe: strategy: {strategy.type}",
         fix=fix,
     )
     raise RecipeError(fault, code="strategy_unsupported")
@@ -91,5 +94,10 @@ def make_strategy(recipe: Recipe, ranks: Ranks) -> Strategy:
 
             training = recipe.training
             return Zero(ranks, recipe.strategy, training.seed, training.max_gradient_norm)
+        case FsdpStrategy():
+            # So does this part of torch.
+            from tunesmith.training.strategies.fsdp import FullyCut
+
+            return FullyCut(ranks, recipe.strategy, recipe.training.seed)
         case _:
             assert_never(recipe.strategy)

@@ -1,0 +1,57 @@
+"""Invariant 1 for fully sharded training: the steps of one rank, whatever is cut over several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.rank_training import Case, assert_equal, assert_same, halt, resume, train
+from tests.fakes.ranks import in_ranks
+from tunesmith.recipe.strategy import DdpStrategy, FsdpStrategy
+
+FSDP = FsdpStrategy(type="fsdp")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("lora", strategy=FSDP),
+        Case("dora", strategy=FSDP),
+        Case("full", strategy=FSDP),
+        Case("lora", recompute=True, strategy=FSDP),
+        Case("lora", silent_row=7, strategy=FSDP),
+        Case("full", strategy=FsdpStrategy(type="fsdp", offload="cpu")),
+        Case(preference="orpo", strategy=FSDP),
+    ],
+    ids=str,
+)
+def test_two_ranks_make_the_steps_of_one(case: Case) -> None:
+    (one,) = in_ranks(train, 1, case)
+    first, second = in_ranks(train, 2, case)
+    assert_same(first, one)
+    assert_equal(first, second)
+
+
+@pytest.mark.parametrize("method", ["dora", "full"])
+def test_resuming_equals_never_stopping(method: str, tmp_path: Path) -> None:
+    case = Case(method, strategy=FSDP)
+    whole, _ = in_ranks(train, 2, case)
+    in_ranks(halt, 2, case, tmp_path, 1)
+    again, _ = in_ranks(resume, 2, case, tmp_path)
+    assert again.losses == whole.losses[1:]
+    assert all((again.values[name] == value).all() for name, value in whole.values.items())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "strategy"), [(2, 1, FSDP), (2, 3, FSDP), (3, 2, DdpStrategy())], ids=str
+)
+def test_other_ranks_and_another_strategy_go_on_the_same(
+    before: int, after: int, strategy: FsdpStrategy | DdpStrategy, tmp_path: Path
+) -> None:
+    (whole,) = in_ranks(train, 1, Case("full"))
+    in_ranks(halt, before, Case("full", strategy=FSDP), tmp_path, 2)
+    again, *_ = in_ranks(resume, after, Case("full", strategy=strategy), tmp_path)
+    assert again.losses == pytest.approx(whole.losses[2:], rel=1e-4)
+    for name, value in whole.values.items():
+        assert again.values[name] == pytest.approx(value, abs=1e-3), name
