@@ -169,22 +169,30 @@ def test_another_launchers_ranks_make_the_run(make: Callable[..., RunDir]) -> No
     assert read_json(run_dir.environment_json)["ranks"] == 2
 
 
+@pytest.mark.parametrize("strategy", ["deepspeed", "fsdp"])
 @pytest.mark.parametrize("method", [{"type": "full"}, {"type": "dora", "rank": 4}], ids=str)
-def test_what_zero_3_saves_is_whole(make: Callable[..., RunDir], method: dict[str, Any]) -> None:
-    pytest.importorskip("deepspeed", reason="the extra deepspeed is not installed")
+def test_what_spread_weights_save_is_whole(
+    make: Callable[..., RunDir], strategy: str, method: dict[str, Any]
+) -> None:
+    spread = {"type": strategy, "processes": 2}
+    if strategy == "deepspeed":
+        pytest.importorskip("deepspeed", reason="the extra deepspeed is not installed")
+        spread["zero"] = 3
     name = method["type"]
-    parts = {"method": method, "model": {"dtype": "fp32"}, "training": {"max_steps": 6}}
-    one = make(f"whole-{name}", **parts)
-    spread = make(f"spread-{name}", strategy={**ddp(), "type": "deepspeed", "zero": 3}, **parts)
-    for run_dir in (one, spread):
+    parts = {"method": method, "model": {"dtype": "fp32"}, "training": {"max_steps": 4}}
+    one = make(f"whole-{name}-{strategy}", **parts)
+    several = make(f"spread-{name}-{strategy}", strategy=spread, **parts)
+    for run_dir in (one, several):
         assert start_run(run_dir).wait(TIMEOUT_S) == 0, logs_of(run_dir)
-    assert losses_of(spread) == pytest.approx(losses_of(one), rel=1e-4)
-    ours, theirs = weights_of(spread), weights_of(one)
+    assert losses_of(several) == pytest.approx(losses_of(one), rel=1e-4)
+    ours, theirs = weights_of(several), weights_of(one)
     assert {key: value.shape for key, value in ours.items()} == {
         key: value.shape for key, value in theirs.items()
     }
     assert all(ours[key].allclose(theirs[key], atol=1e-3) for key in ours)
     assert not any((ours[key] == 0).all() for key in ours)
-    first, last = read_json(one.evaluation_json), read_json(spread.evaluation_json)
+    first, last = read_json(one.evaluation_json), read_json(several.evaluation_json)
     for when in ("before", "after"):
         assert last[when]["loss"] == pytest.approx(first[when]["loss"], rel=1e-4)
+    counts = [read_json(run_dir.result_json)["trainable_parameters"] for run_dir in (one, several)]
+    assert counts[0] == counts[1] > 0

@@ -42,7 +42,7 @@ def test_auto_is_a_process_for_each_gpu(
 @pytest.mark.parametrize(
     ("parts", "found", "fix"),
     [
-        ({"training": {"optimizer": "adafactor"}}, "adafactor", "optimizer: adamw"),
+        ({"training": {"optimizer": "adafactor"}}, "equal parts", "optimizer: adamw"),
         ({"method": "adalora"}, "adds a penalty", "strategy: ddp"),
         ({"method": "qlora", "zero": 3}, "packed bytes", "strategy.zero: 2"),
         ({"method": "ia3", "zero": 3}, "does not see", "method: lora"),
@@ -67,6 +67,23 @@ def test_what_zero_cannot_do_is_refused_with_the_reason(
     (fault,) = error.value.faults
     assert found in fault.found
     assert fix in fault.fix
+
+
+@pytest.mark.parametrize(
+    ("parts", "found"),
+    [
+        ({"method": "qlora"}, "under adapters in fp32"),
+        ({"method": "ia3"}, "does not see"),
+        ({"task": {"type": "ner", "head": True}}, "a head is computed beside"),
+        ({"training": {"optimizer": "adamw-8bit"}}, "equal parts"),
+    ],
+)
+def test_what_fsdp_cannot_do_is_refused_with_the_reason(parts: dict[str, Any], found: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        load(strategy="fsdp", **parts)
+    (fault,) = error.value.faults
+    assert found in fault.found
+    assert "FSDP" in fault.found
 
 
 def test_a_key_of_another_strategy_is_said_to_be_so() -> None:
