@@ -85,7 +85,13 @@ from tunesmith.training.rehearsal import rehearse_saving, room_of
 from tunesmith.training.schedule import count_warmup_steps
 from tunesmith.training.strategies.base import Strategy
 from tunesmith.training.strategies.ranks import ONE_RANK, Ranks, leave
-from tunesmith.training.strategies.start import make_strategy, meet, require_place, require_strategy
+from tunesmith.training.strategies.start import (
+    make_strategy,
+    meet,
+    require_place,
+    require_strategy,
+    strategy_warnings,
+)
 from tunesmith.training.telling import examine_data, tell_data, tell_plan, tell_step
 
 Value = TypeVar("Value")
@@ -190,8 +196,9 @@ def execute(
     memory = require_machine(
         recipe, facts, plan, lengths, DTYPES[dtype], num_ranks=ranks.place.local_size
     )
-    if memory.warning:
-        events.write("warning", message=memory.warning)
+    for warning in (memory.warning, *strategy_warnings(recipe, ranks.size, plan)):
+        if warning:
+            events.write("warning", message=warning)
 
     assembled = assemble(
         prepared.folder,

@@ -158,13 +158,17 @@ def test_a_fault_of_the_users_is_told_once_and_ends_all_ranks(make: Callable[...
     assert "a warm-up of 1000 steps" in error["faults"][0]["found"]
 
 
-def test_another_launchers_ranks_make_the_run(make: Callable[..., RunDir]) -> None:
-    run_dir = make("torchrun", strategy=ddp(), training={"max_steps": 3}, evaluation=QUIET)
+def test_another_launchers_ranks_make_the_run(make: Callable[..., RunDir], tmp_path: Path) -> None:
+    asked = make("torchrun", strategy=ddp(), training={"max_steps": 3}, evaluation=QUIET)
+    run_dir = RunDir(tmp_path / "run")
     command = ["torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
-    command += ["--rdzv-endpoint=localhost:0", "-m", "tunesmith.run", str(run_dir.path)]
-    with run_dir.log.open("ab") as log:
-        done = subprocess.run([sys.executable, "-m", *command], stderr=log, check=False)
-    assert done.returncode == 0, logs_of(run_dir)
+    command += ["--rdzv-endpoint=localhost:0", "-m", "tunesmith", "train"]
+    command += [str(asked.recipe_yaml), "--run-dir", str(run_dir.path)]
+    done = subprocess.run(
+        [sys.executable, "-m", *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("step 3/3") == 1  # rank 0 alone prints
     assert sorted(losses_of(run_dir)) == [1, 2, 3]
     assert read_json(run_dir.environment_json)["ranks"] == 2
 

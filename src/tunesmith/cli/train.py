@@ -15,10 +15,12 @@ from tunesmith.cli.launch import PAUSED, Ending, carry_out, resume_command
 from tunesmith.cli.next_commands import next_commands
 from tunesmith.cli.preflight import check_before_run
 from tunesmith.cli.program import suggest
+from tunesmith.cli.rank import carry_out_rank, find_place
 from tunesmith.cli.summary import read_optional, show_next, show_summary
 from tunesmith.core.errors import Fault, MachineError, UserError
 from tunesmith.core.run_dir import RunDir, RunState, is_alive, write_bytes, write_json
 from tunesmith.recipe.load import LoadedRecipe, load_recipe, resolved
+from tunesmith.recipe.spread import change_strategy, sets_strategy
 
 RUNS = Path("runs")
 
@@ -40,6 +42,7 @@ def train(
         The recipe, a YAML file. Not with --resume, which goes on with the run's own.
     overrides:
         A value in place of the recipe's, as key=value, e.g. training.epochs=1. May be repeated.
+        With --resume only the strategy's, e.g. strategy.processes=4.
     run_dir:
         The folder of the run; by default runs/NAME-DATE-TIME.
     resume:
@@ -47,9 +50,12 @@ def train(
     json:
         Print one JSON document at the end, progress on standard error.
     """
+    place = find_place(run_dir or (recipe if resume else None))
+    if place is not None and place.rank:
+        return carry_out_rank(run_dir or recipe or Path(), place)
     if resume:
         folder = RunDir.open(_folder_to_resume(recipe, run_dir, overrides))
-        return go_on(folder, as_json=json)
+        return go_on(folder, as_json=json, overrides=overrides)
     if recipe is None:
         fix = "name one: tunesmith train RECIPE; tunesmith quickstart works without"
         raise UserError(Fault(found="no recipe", where="the command line", fix=fix))
@@ -73,13 +79,18 @@ def prepare(loaded: LoadedRecipe, run_dir: Path | None, name: str, *, as_json: b
     return folder
 
 
-def go_on(run_dir: RunDir, *, as_json: bool) -> int:
-    """Go on with a stopped run; one that is finished is shown again."""
+def go_on(run_dir: RunDir, *, as_json: bool, overrides: tuple[str, ...] = ()) -> int:
+    """Go on with a stopped run; one that is finished is shown again.
+
+    `overrides` may change the strategy, which changes no numbers beyond their last digits.
+    """
     state = run_dir.read_state()
     if state and state.status == "succeeded":
         output.note("this run is finished; nothing is left to do")
         return _show_ending(run_dir, Ending("succeeded", 0), as_json=as_json)
     make_ready_again(run_dir)
+    if overrides:
+        change_strategy(run_dir, overrides)
     return finish(run_dir, as_json=as_json)
 
 
@@ -130,9 +141,11 @@ def _folder_to_resume(
     recipe: Path | None, run_dir: Path | None, overrides: tuple[str, ...]
 ) -> Path:
     """The run folder may be given in the recipe's place, since the run has its own recipe."""
-    if overrides:
-        found = f"--set {overrides[0]} together with --resume"
-        fix = "leave out --set: a run goes on as it began; start a new run for other values"
+    others = [one for one in overrides if not sets_strategy(one)]
+    if others:
+        found = f"--set {others[0]} together with --resume"
+        fix = "leave it out: a run goes on as it began (only its strategy may change); start a new "
+        fix += "run for other values"
         raise UserError(Fault(found=found, where="the command line", fix=fix))
     if recipe is not None and (run_dir is not None or not recipe.is_dir()):
         found = f"the recipe {recipe} together with --resume"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import assert_never
 
 from tunesmith.core.errors import Fault, RecipeError, RunError
 from tunesmith.core.rank_place import RankPlace
 from tunesmith.core.run_dir import RunDir
+from tunesmith.data.pack import StepPlan
 from tunesmith.recipe.method import FullMethod
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.strategy import (
@@ -24,6 +25,9 @@ from tunesmith.training.strategies.ddp import DataParallel
 from tunesmith.training.strategies.ranks import Ranks, join
 from tunesmith.training.strategies.single import Single
 from tunesmith.training.strategies.watch import Watch
+
+# A warning is worth its line from this share of idle ranks on.
+IDLE_SHARE = 0.2
 
 
 def require_place(recipe: Recipe, place: RankPlace) -> None:
@@ -68,6 +72,28 @@ def require_strategy(recipe: Recipe, dtype: str) -> None:
         fix=fix,
     )
     raise RecipeError(fault, code="strategy_unsupported")
+
+
+def strategy_warnings(recipe: Recipe, size: int, plan: Sequence[StepPlan]) -> Iterator[str]:
+    """Yield what makes several ranks, or the strategy, of little use."""
+    strategy = recipe.strategy
+    if isinstance(strategy, SingleStrategy):
+        return
+    if size == 1:
+        if isinstance(strategy, DdpStrategy) or strategy.offload is None:
+            yield (
+                f"strategy {strategy.type} with one process has nothing to spread; to do: set "
+                "strategy.processes, or use strategy: single"
+            )
+        return
+    idle = sum(max(0, size - len(step.micro_batches)) for step in plan)
+    if idle > IDLE_SHARE * size * len(plan):
+        yield (
+            f"{idle / (size * len(plan)):.0%} of the ranks' time is idle: steps have fewer "
+            f"micro-batches than the {size} ranks; to do: raise training.tokens_per_step (now "
+            f"{recipe.training.tokens_per_step:,}) or lower training.micro_batch_tokens (now "
+            f"{recipe.training.micro_batch_tokens:,})"
+        )
 
 
 def meet(
