@@ -33,8 +33,8 @@ def number_text(value: float | None, *, digits: int) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
-# Scores that are no share of anything: mcc is a correlation, from -1 to 1.
-PLAIN_SCORES = frozenset({"mcc"})
+# Scores that are no share of rows: mcc is a correlation, from -1 to 1, a distance a mean of ratios.
+PLAIN_SCORES = frozenset({"mcc", "tune-distance"})
 
 
 def score_text(name: str, value: float | None) -> str:
