@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,14 @@ def test_another_number_of_ranks_goes_on_the_same(
     assert again.losses == pytest.approx(whole.losses[2:], rel=1e-4)
     for name, value in whole.values.items():
         assert again.values[name] == pytest.approx(value, abs=1e-3), name
+
+
+def test_settings_of_the_engines_own_change_no_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "engine.json"
+    settings = {"zero_optimization": {"stage": 2, "reduce_bucket_size": 1000}}
+    file.write_text(json.dumps({**settings, "train_batch_size": "auto"}))
+    case = Case("full", strategy=zero(2, config=str(file)))
+    (one,) = in_ranks(train, 1, case)
+    first, second = in_ranks(train, 2, case)
+    assert_same(first, one)
+    assert_equal(first, second)

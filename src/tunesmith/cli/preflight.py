@@ -7,6 +7,7 @@ from tunesmith.core.errors import Fault, UserError
 from tunesmith.data.pipeline import check_data
 from tunesmith.models.source import locate
 from tunesmith.recipe import Recipe
+from tunesmith.recipe.deepspeed_config import engine_settings
 from tunesmith.recipe.strategy import require_engine
 from tunesmith.recipe.task import rows_for
 from tunesmith.tasks.scores.table import require_libraries
@@ -32,6 +33,7 @@ def _check_libraries(recipe: Recipe) -> None:
 
 
 def _check_engine(recipe: Recipe) -> None:
+    engine_settings(recipe)
     require_engine(recipe.strategy)
 
 

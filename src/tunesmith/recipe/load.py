@@ -39,6 +39,7 @@ PATH_KEYS: tuple[KeyPath, ...] = (
     ("data", "validation"),
     ("data", "test"),
     ("model", "source"),
+    ("strategy", "config"),
 )
 
 
@@ -265,6 +266,8 @@ def _read_template(draft: _Draft, values: Values) -> list[Fault]:
 def _is_path(part: str | int, value: str, base: Path) -> bool:
     if not value.strip():
         return False
+    if part == "strategy":
+        return True
     if part == "data":
         return not value.startswith(SAMPLE_PREFIX) and not value.strip().endswith("%")
     # a model's name is a path only when it says so, or when there is such a path

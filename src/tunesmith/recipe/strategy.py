@@ -51,6 +51,14 @@ class DeepSpeedStrategy(Part):
         Literal["deepspeed"],
         Field(description="As ddp, with the training's state spread over the processes."),
     ]
+    config: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="A JSON file of DeepSpeed's own settings; what it and the recipe both "
+            'say must be the same or "auto".',
+        ),
+    ] = None
     zero: Annotated[
         Literal[1, 2, 3],
         Field(

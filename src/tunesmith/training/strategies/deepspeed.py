@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -33,6 +33,7 @@ from tunesmith.methods.base import AppliedMethod
 from tunesmith.methods.dora import DoraLinear
 from tunesmith.methods.lora import LoraLinear
 from tunesmith.methods.lora_method import AppliedLora
+from tunesmith.recipe.deepspeed_config import merged
 from tunesmith.recipe.strategy import DeepSpeedStrategy
 from tunesmith.training.checkpoint import TrainingState, by_parameter
 from tunesmith.training.loss import LanguageModel
@@ -53,6 +54,8 @@ class Zero:
     part: DeepSpeedStrategy
     random_seed: int
     max_gradient_norm: float
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Further ones, of the engine's own."""
     engine: Any = None
     can_repeat: bool = False
     _library: Any = None
@@ -94,13 +97,15 @@ class Zero:
 
     def config(self) -> dict[str, Any]:
         """The engine's settings."""
-        zero: dict[str, Any] = {"stage": self.part.zero, "overlap_comm": False}
+        zero: dict[str, Any] = {"stage": self.part.zero}
+        if not torch.cuda.is_available():
+            zero["overlap_comm"] = False  # its streams are a GPU's
         if self.part.offload is not None:
             zero["offload_optimizer"] = {"device": self.part.offload}
             if self.is_sharded:
                 zero["offload_param"] = {"device": self.part.offload}
         is_half = any(one.dtype == torch.bfloat16 for one in self._trained.values())
-        return {
+        asked: dict[str, Any] = {
             "bf16": {"enabled": is_half},
             "data_types": {"grad_accum_dtype": "fp32"},
             "train_micro_batch_size_per_gpu": 1,
@@ -111,6 +116,7 @@ class Zero:
             "zero_force_ds_cpu_optimizer": False,
             "steps_per_print": None,
         }
+        return merged(self.settings, asked)
 
     def shares(
         self, groups: Sequence[MicroBatch], size_of: Callable[[MicroBatch], int]

@@ -9,6 +9,7 @@ from tunesmith.core.errors import Fault, RecipeError, RunError
 from tunesmith.core.rank_place import RankPlace
 from tunesmith.core.run_dir import RunDir
 from tunesmith.data.pack import StepPlan
+from tunesmith.recipe.deepspeed_config import engine_settings
 from tunesmith.recipe.method import FullMethod
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.strategy import (
@@ -119,7 +120,13 @@ def make_strategy(recipe: Recipe, ranks: Ranks) -> Strategy:
             from tunesmith.training.strategies.deepspeed import Zero
 
             training = recipe.training
-            return Zero(ranks, recipe.strategy, training.seed, training.max_gradient_norm)
+            return Zero(
+                ranks,
+                recipe.strategy,
+                training.seed,
+                training.max_gradient_norm,
+                engine_settings(recipe),
+            )
         case FsdpStrategy():
             # So does this part of torch.
             from tunesmith.training.strategies.fsdp import FullyCut
