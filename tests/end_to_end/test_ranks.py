@@ -173,8 +173,15 @@ def test_another_launchers_ranks_make_the_run(make: Callable[..., RunDir], tmp_p
     assert read_json(run_dir.environment_json)["ranks"] == 2
 
 
-@pytest.mark.parametrize("strategy", ["deepspeed", "fsdp"])
-@pytest.mark.parametrize("method", [{"type": "full"}, {"type": "dora", "rank": 4}], ids=str)
+@pytest.mark.parametrize(
+    ("strategy", "method"),
+    [
+        ("fsdp", {"type": "full"}),
+        ("deepspeed", {"type": "full"}),
+        ("deepspeed", {"type": "dora", "rank": 4}),
+    ],
+    ids=str,
+)
 def test_what_spread_weights_save_is_whole(
     make: Callable[..., RunDir], strategy: str, method: dict[str, Any]
 ) -> None:
