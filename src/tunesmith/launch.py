@@ -11,6 +11,7 @@ exit code is the run's: rank 0's, where that ended by itself.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -27,11 +28,14 @@ from tunesmith.core.log import set_up_logging
 from tunesmith.core.rank_failures import failure_of, tell_death
 from tunesmith.core.rank_place import LAUNCHER_PID, MEETING_FILE
 from tunesmith.core.run_dir import RunDir
+from tunesmith.core.run_lock import already_held, is_held
 from tunesmith.core.stopping import INTERRUPTED, PAUSED
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.strategy import num_processes
 
 LOOK_EVERY_S = 0.1
+log = logging.getLogger(__name__)
+
 # Ranks that are left have so long to end by themselves once one has failed: rank 0 waits for the
 # failed one's word and writes it down (core/rank_failures.py).
 GRACE_S = 15.0
@@ -44,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (folder,) = arguments or sys.argv[1:]
     set_up_logging()
     run_dir = RunDir.open(folder)
+    if is_held(run_dir):
+        refused = already_held(run_dir)
+        log.error("%s", refused)
+        return refused.exit_code
     size = num_processes(recipe_from_resolved(run_dir.resolved_json).strategy)
     shutil.rmtree(run_dir.ranks, ignore_errors=True)  # of the start before
     run_dir.ranks.mkdir(parents=True)

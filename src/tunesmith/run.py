@@ -33,6 +33,7 @@ from tunesmith.core.memory_bound import bound_memory
 from tunesmith.core.rank_failures import cause_of
 from tunesmith.core.rank_place import ALONE, RankPlace, rank_place
 from tunesmith.core.run_dir import RunDir, read_json, write_json
+from tunesmith.core.run_lock import hold_run
 from tunesmith.core.run_record import Run
 from tunesmith.core.stopping import INTERRUPTED, PAUSED, StoppedEarly, StopRequests
 from tunesmith.data.also_trained import find_also_trained
@@ -70,6 +71,7 @@ from tunesmith.training.checkpoint import (
     Progress,
     find_newest,
     method_state,
+    missing_best,
     prune,
     read_checkpoint,
     write_checkpoint,
@@ -114,7 +116,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return Run(run_dir, events).fail(error)
     if place is None and several:
         os.execv(sys.executable, [sys.executable, "-m", "tunesmith.launch", str(run_dir.path)])
-    return run_rank(run_dir, place or ALONE)
+    try:
+        with nullcontext() if place is not None and place.rank else hold_run(run_dir):
+            return run_rank(run_dir, place or ALONE)
+    except TunesmithError as error:  # the folder is another process's, or takes no word
+        log.error("%s", error)
+        return error.exit_code
 
 
 def run_rank(run_dir: RunDir, place: RankPlace) -> int:
@@ -159,6 +166,9 @@ def execute(
 
     def tell(text: str) -> None:
         note(events, text)
+
+    def warn(text: str) -> None:
+        events.write("warning", run.step, message=text)
 
     with ranks.main_first():  # what it fetches and prepares, the others find
         if ranks.is_main:
@@ -262,10 +272,12 @@ def execute(
     )
     torch.manual_seed(part.seed)  # dropout draws from here; a checkpoint brings its own state
     strategy.begin(model, scored, method, optimizer)
-    progress = go_on(strategy, whole_run, method, optimizer) or Progress(step=0)
+    progress = go_on(strategy, whole_run, method, optimizer, warn) or Progress(step=0)
     if progress.step:
         run.step = progress.step
         events.write("run", run.step, status="resumed", message=f"going on after step {run.step}")
+        if gone := missing_best(whole_run.checkpoints, progress):
+            warn(gone)
 
     with stop.held_back(), ranks.stepping():
         steps = train_steps(
@@ -289,11 +301,13 @@ def execute(
                 events.write("warning", done.step, message=warning)
             if is_due(done.step, part.log_every, len(plan)):
                 tell_step(events, done)
+            saving = is_due(done.step, checkpoint_interval(recipe, len(plan)), len(plan))
             if is_due(done.step, part.evaluate_every, None) and held_out:
                 with strategy.whole():
                     progress = on_main(ranks, partial(evaluation.watch, progress)) or progress
+                saving = ranks.share(progress.is_best) or saving  # whatever the intervals are
             stopping = is_asked_anywhere(stop, ranks)
-            if stopping or is_due(done.step, checkpoint_interval(recipe, len(plan)), len(plan)):
+            if saving or stopping:
                 save(run, whole_run, progress, recipe, strategy, method, optimizer)
             run.beat()
             if stopping:  # a request since then waits for the next step, which is saved
@@ -338,11 +352,15 @@ def is_asked_anywhere(stop: StopRequests, ranks: Ranks) -> bool:
 
 
 def go_on(
-    strategy: Strategy, run_dir: RunDir, method: AppliedMethod, optimizer: torch.optim.Optimizer
+    strategy: Strategy,
+    run_dir: RunDir,
+    method: AppliedMethod,
+    optimizer: torch.optim.Optimizer,
+    warn: Callable[[str], None],
 ) -> Progress | None:
     """Put back the newest checkpoint that is whole, on every rank; None where there is none."""
     ranks = strategy.ranks
-    newest = ranks.share(find_newest(run_dir.checkpoints) if ranks.is_main else None)
+    newest = ranks.share(find_newest(run_dir.checkpoints, tell=warn) if ranks.is_main else None)
     if newest is None:
         return None
     progress, training = read_checkpoint(newest, method.trainable)
@@ -490,8 +508,6 @@ def save(
 ) -> None:
     """Write a checkpoint and delete those that are beyond the limit."""
     folder, ranks = whole_run.checkpoints, strategy.ranks
-    if ranks.share((folder / f"step-{progress.step}").exists()):
-        return
     training = strategy.state(method, optimizer)
     state = method.state if isinstance(method, RemembersSteps) else None
 

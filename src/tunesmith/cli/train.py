@@ -19,6 +19,7 @@ from tunesmith.cli.rank import carry_out_rank, find_place
 from tunesmith.cli.summary import read_optional, show_next, show_summary
 from tunesmith.core.errors import Fault, MachineError, UserError
 from tunesmith.core.run_dir import RunDir, RunState, is_alive, write_bytes, write_json
+from tunesmith.core.run_lock import already_held, is_held
 from tunesmith.recipe.load import LoadedRecipe, load_recipe, resolved
 from tunesmith.recipe.spread import change_strategy, sets_strategy
 
@@ -101,6 +102,8 @@ def make_ready_again(run_dir: RunDir) -> None:
         found = f"this run is going on already (process {state.pid}, step {state.step})"
         fix = "watch it with: " + suggest("runs follow", run_dir.path)
         raise MachineError(Fault(found=found, where=str(run_dir.path), fix=fix), code="run_active")
+    if is_held(run_dir):  # by a process that has not said so yet
+        raise already_held(run_dir)
     run_dir.control.unlink(missing_ok=True)  # an old request would stop it at once
 
 

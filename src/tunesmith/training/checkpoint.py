@@ -16,7 +16,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ TRAINED, OPTIMIZER, METHOD, PROGRESS, MANIFEST = (
     "manifest.json",
 )
 NAME = re.compile(r"step-(\d+)")
+DAMAGED = "damaged-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,17 @@ class Progress:
     seconds: float = 0.0
     held_out: Mapping[int, float] = field(default_factory=dict[int, float])
     micro_batch_limit: int | None = None
+
+    @property
+    def best_step(self) -> int | None:
+        """The step with the lowest held-out loss so far, the first of equals."""
+        known = self.held_out
+        return min(known, key=lambda step: (known[step], step)) if known else None
+
+    @property
+    def is_best(self) -> bool:
+        """Whether this step's own held-out loss is the lowest so far."""
+        return self.best_step == self.step
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,10 +126,14 @@ def write_checkpoint(
 
 
 def load_newest(
-    folder: Path, trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+    folder: Path,
+    trainable: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    *,
+    tell: Callable[[str], None] = log.warning,
 ) -> Progress | None:
     """Put back the newest checkpoint that is whole; None where there is none."""
-    newest = find_newest(folder)
+    newest = find_newest(folder, tell=tell)
     if newest is None:
         return None
     progress, training = read_checkpoint(newest, trainable)
@@ -125,19 +141,30 @@ def load_newest(
     return progress
 
 
-def find_newest(folder: Path) -> Path | None:
+def find_newest(folder: Path, *, tell: Callable[[str], None] = log.warning) -> Path | None:
     """Return the newest checkpoint that is whole; None where there is none.
 
-    A damaged one is passed over with a warning: the run then goes on from the one before it.
+    A damaged one is set aside and told: the run then goes on from the one before it.
     """
     for checkpoint in reversed(list_checkpoints(folder)):
         try:
             _verify(checkpoint)
-        except TunesmithError as error:
-            log.warning("passing over a damaged checkpoint: %s", error)
+        except (TunesmithError, OSError, LookupError, TypeError, AttributeError) as error:
+            tell(_set_aside(checkpoint, error))
             continue
         return checkpoint
     return None
+
+
+def missing_best(folder: Path, progress: Progress) -> str | None:
+    """Say so where the checkpoint with the lowest held-out loss is not there (any more)."""
+    best = progress.best_step
+    if best is None or (folder / f"step-{best}").is_dir():
+        return None
+    return (
+        f"the best checkpoint so far, checkpoints/step-{best} (held-out loss "
+        f"{progress.held_out[best]:.4f}), is not there; the run goes on without it"
+    )
 
 
 def method_state(folder: Path, step: int) -> dict[str, Tensor]:
@@ -232,6 +259,20 @@ def _verify(folder: Path) -> None:
             raise _damaged(file, "its content changed")
     if not manifest.get("files"):
         raise _damaged(folder, "its manifest names no files")
+
+
+def _set_aside(checkpoint: Path, error: Exception) -> str:
+    """Give a damaged checkpoint a name that is not a checkpoint's; return what to tell."""
+    aside = checkpoint.with_name(f"{DAMAGED}{checkpoint.name}")
+    reason = error.faults[0] if isinstance(error, TunesmithError) else error
+    found = f"{reason.found} ({reason.where})" if isinstance(reason, Fault) else str(reason)
+    text = f"passing over the damaged checkpoint {checkpoint.name}: {found}"
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        checkpoint.rename(aside)
+    except OSError:  # it is passed over the next time, too
+        return text
+    return f"{text}; it is kept as checkpoints/{aside.name}, and may be deleted"
 
 
 def read_checkpoint(folder: Path, names: Iterable[str]) -> tuple[Progress, TrainingState]:

@@ -13,6 +13,7 @@ from tunesmith.training.checkpoint import (
     Progress,
     list_checkpoints,
     load_newest,
+    missing_best,
     prune,
     save_checkpoint,
 )
@@ -52,7 +53,10 @@ def test_nothing_is_loaded_where_there_is_no_checkpoint(tmp_path: Path) -> None:
     assert load_newest(tmp_path / "none", trainable, optimizer) is None
 
 
-@pytest.mark.parametrize("harm", ["flip", "truncate", "remove", "no manifest"])
+HARMS = ["flip", "truncate", "remove", "no manifest", "half a manifest", "another manifest"]
+
+
+@pytest.mark.parametrize("harm", HARMS)
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, harm: str) -> None:
     trainable, optimizer = trained_state()
     save_checkpoint(tmp_path, progress_at(1), trainable, optimizer)
@@ -65,9 +69,47 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, 
         file.write_bytes(content[:-4])
     elif harm == "remove":
         file.unlink()
-    else:
+    elif harm == "no manifest":
         (file.parent / module.MANIFEST).unlink()
+    elif harm == "half a manifest":
+        (file.parent / module.MANIFEST).write_text('{"files": {')
+    else:
+        (file.parent / module.MANIFEST).write_text('{"files": {"trained.safetensors": 3}}')
+    told: list[str] = []
+    assert load_newest(tmp_path, trainable, optimizer, tell=told.append) == progress_at(1)
+    (text,) = told
+    assert "damaged checkpoint step-2" in text
+    assert "checkpoints/damaged-step-2" in text
+
+
+def test_a_damaged_checkpoint_keeps_no_good_one_from_being_kept(tmp_path: Path) -> None:
+    trainable, optimizer = trained_state()
+    for step in (1, 2):
+        save_checkpoint(tmp_path, progress_at(step), trainable, optimizer)
+    (tmp_path / "step-2" / module.TRAINED).unlink()
     assert load_newest(tmp_path, trainable, optimizer) == progress_at(1)
+    prune(tmp_path, keep=1, held_out={})
+    assert load_newest(tmp_path, trainable, optimizer) == progress_at(1)
+    save_checkpoint(tmp_path, progress_at(2), trainable, optimizer)
+    assert load_newest(tmp_path, trainable, optimizer) == progress_at(2)
+
+
+def test_the_best_step_is_the_first_with_the_lowest_loss() -> None:
+    assert Progress(step=1).best_step is None
+    progress = Progress(step=6, held_out={2: 0.5, 4: 0.3, 6: 0.3})
+    assert progress.best_step == 4
+    assert not progress.is_best
+    assert Progress(step=4, held_out={2: 0.5, 4: 0.3}).is_best
+
+
+def test_a_best_checkpoint_that_is_gone_is_told(tmp_path: Path) -> None:
+    progress = Progress(step=6, held_out={2: 0.5, 4: 0.25})
+    text = missing_best(tmp_path, progress)
+    assert text is not None
+    assert "step-4 (held-out loss 0.2500)" in text
+    (tmp_path / "step-4").mkdir()
+    assert missing_best(tmp_path, progress) is None
+    assert missing_best(tmp_path, Progress(step=6)) is None
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoint_and_nothing_half_written(
