@@ -46,6 +46,7 @@ VERBS = (
     ("methods", "methods:methods", "List what can be trained, at what cost, and when to take it."),
     ("matrix", "matrix:matrix", "Measure scenarios by techniques on this machine, as a table."),
     ("runs", "runs:app", "List, show and follow runs."),
+    ("track", "track:track", "Show a run's numbers in TensorBoard, MLflow, W&B or trackio."),
     ("doctor", "doctor:doctor", "Say what this machine has and what is missing."),
 )
 
