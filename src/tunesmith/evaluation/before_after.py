@@ -126,7 +126,12 @@ def measure(
         )
         understood = _understand_all(questions, answers, labels)
     else:
-        answers = answer_questions(engine, questions, max_new_tokens=part.max_new_tokens)
+        answers = answer_questions(
+            engine,
+            questions,
+            max_new_tokens=part.max_new_tokens,
+            temperature=part.temperature,
+        )
         understood = _understand_all(questions, answers, labels)
         if tunes is not None:
             understood = _as_tunes(questions, answers, understood, tunes)

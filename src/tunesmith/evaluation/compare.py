@@ -14,6 +14,8 @@ from tunesmith.recipe.evaluation import EvaluationPart
 from tunesmith.tasks.question import Question
 from tunesmith.tasks.scores.score import Score, wilson_interval
 
+SEED = 0
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -53,11 +55,17 @@ def choose_rows(num_rows: int, part: EvaluationPart, *, is_scored: bool = False)
 
 
 def answer_questions(
-    engine: Engine, questions: Sequence[Question], *, max_new_tokens: int
+    engine: Engine,
+    questions: Sequence[Question],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
 ) -> list[Answer]:
-    """Ask the model each question, greedily."""
+    """Ask the model each question; what is drawn at a temperature depends on the question alone."""
     prompts = [question.tokens for question in questions]
-    generated = engine.generate(prompts, max_new_tokens=max_new_tokens)
+    generated = engine.generate(
+        prompts, max_new_tokens=max_new_tokens, temperature=temperature, seed=SEED
+    )
     return [
         Answer(
             row_id=question.row_id,

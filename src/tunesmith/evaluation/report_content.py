@@ -143,7 +143,10 @@ def _answers_text(facts: Facts, part: Values) -> str:
         return "the candidate with the greatest log-likelihood (not divided by its length)"
     if task.get("type") == "classification" and not task.get("multi_label"):
         return "the label with the greatest log-likelihood; of more than 500 labels, written"
-    return f"written greedily, at most {part.get('max_new_tokens')} new tokens"
+    most = f"at most {part.get('max_new_tokens')} new tokens"
+    if part.get("temperature"):
+        return f"drawn at temperature {part['temperature']} (seed 0), {most}"
+    return f"written greedily, {most}"
 
 
 def _score_lines(metric: Measure, meaning: str = "") -> list[Score]:

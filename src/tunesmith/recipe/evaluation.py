@@ -60,6 +60,19 @@ class EvaluationPart(Part):
         int, Field(ge=0, description="How many held-out prompts are answered side by side.")
     ] = 8
     max_new_tokens: Annotated[int, Field(ge=1, description="The most tokens of an answer.")] = 128
+    temperature: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=10,
+            description=(
+                "How freely answers are written: 0 takes the likeliest token each time, which is "
+                "right where one answer is; what is to be new, such as music, then repeats itself "
+                "without end, and 0.7 to 1 suits it. Draws depend on the row alone, with a fixed "
+                "seed."
+            ),
+        ),
+    ] = 0.0
     metrics: Annotated[
         tuple[Metric, ...],
         BeforeValidator(_as_tuple),

@@ -11,13 +11,14 @@ from tunesmith.data.conversation import Conversation, Message
 from tunesmith.data.render import render
 from tunesmith.data.tokenizer import load_tokenizer
 from tunesmith.evaluation.before_after import measure
-from tunesmith.evaluation.compare import choose_rows, token_accuracy
+from tunesmith.evaluation.compare import answer_questions, choose_rows, token_accuracy
 from tunesmith.evaluation.held_out import HeldOut
 from tunesmith.evaluation.sides import write_part
 from tunesmith.inference.torch_engine import TorchEngine
 from tunesmith.recipe.data import DataPart
 from tunesmith.recipe.evaluation import EvaluationPart
 from tunesmith.recipe.task import WrittenTask
+from tunesmith.tasks.ask import ask
 
 
 def part(**values: object) -> EvaluationPart:
@@ -88,3 +89,19 @@ def test_both_sides_are_measured_on_the_same_rows_and_kept_together(tmp_path: Pa
         "rows.jsonl:1", "rows.jsonl:3",
     ]  # fmt: skip
     assert sides["after"]["metrics"]["exact-match"]["rows"] == 5
+
+
+def test_answers_are_drawn_at_a_temperature_and_alike_each_time(tmp_path: Path) -> None:
+    llama = make_llama(vocab_size=300)
+    tokenizer = load_tokenizer(make_tokenizer(tmp_path / "tokenizer"))
+    engine = TorchEngine(llama, tokenizer)
+    sample = Conversation(messages=(Message("user", "row?"), Message("assistant", "oak")))
+    questions = [ask(sample, tokenizer, DataPart(train="rows.jsonl"))] * 3
+
+    def texts(temperature: float) -> list[str]:
+        answers = answer_questions(engine, questions, max_new_tokens=8, temperature=temperature)
+        return [answer.text for answer in answers]
+
+    assert len(set(texts(0.0))) == 1
+    assert len(set(texts(1.0))) == 3
+    assert texts(1.0) == texts(1.0)
