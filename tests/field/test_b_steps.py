@@ -26,7 +26,7 @@ from tests.field.doors import (
     samples_in,
     write_rows,
 )
-from tunesmith.cli import data as data_verbs
+from tunesmith.cli import looked_at
 from tunesmith.core.errors import RecipeError
 from tunesmith.data.account import data_warnings
 from tunesmith.data.collate import to_batch
@@ -260,7 +260,7 @@ def test_b049_a_limit_means_the_same_in_every_plan_and_is_told(
     repeated = sequences - 100  # each later chunk begins with the token before it
     assert counts.tokens == kept + repeated
     assert counts.lost_tokens == lost
-    monkeypatch.setattr(data_verbs, "model_folder", lambda _: Path(chatml.folder))
+    monkeypatch.setattr(looked_at, "model_folder", lambda _: Path(chatml.folder))
     words = [f"--overflow={overflow}", f"--max-length={limit}", f"--validation={held_out}"]
     outcome = command(capsys, "data", "stats", str(path), *words)
     assert outcome.exit_code == 0
