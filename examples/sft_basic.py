@@ -28,7 +28,12 @@ recipe = load_recipe(
         },
         "method": {"type": "lora", "rank": 16},
         "training": {"epochs": 1, **({"max_steps": steps} if steps else {})},
-        "evaluation": {"prompts": 2, "max_new_tokens": 40},
+        # a short run measures less, too
+        "evaluation": {
+            "prompts": 2,
+            "max_new_tokens": 40,
+            **({"rows": 24, "probe": False} if steps else {}),
+        },
     }
 )
 run_dir = RunDir.create(folder)

@@ -40,7 +40,12 @@ def finished(
         "task": "chat",
         "data": {"train": "sample:support-desk", "validation": "10%", "limit": 60},
         "training": {"max_steps": 3, "tokens_per_step": 1024, "learning_rate": 1e-3, "warmup": 0},
-        "evaluation": {"prompts": 2, "max_new_tokens": 16, "metrics": ["json-match"]},
+        "evaluation": {
+            "prompts": 2,
+            "max_new_tokens": 16,
+            "metrics": ["json-match"],
+            "probe": False,
+        },
     }
     (folder / "recipe.yaml").write_text(json.dumps(recipe))
     done = tunesmith("train", "recipe.yaml", "--run-dir", "run", "--json", cwd=folder)
