@@ -16,10 +16,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from tunesmith.core.rank_place import RankPlace
 from tunesmith.data.pack import MicroBatch
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.training.checkpoint import TrainingState
 from tunesmith.training.loss import LanguageModel
+from tunesmith.training.strategies.division import divide_in_step
 from tunesmith.training.strategies.ranks import Ranks
 
 
@@ -33,6 +35,14 @@ class Share:
     index: int
     rows: MicroBatch
     counts: bool = True
+
+
+def shares_in_step(
+    groups: Sequence[MicroBatch], size_of: Callable[[MicroBatch], int], place: RankPlace
+) -> list[Share]:
+    """Return a rank's micro-batches where all ranks make as many passes, fillers among them."""
+    own = divide_in_step([size_of(rows) for rows in groups], place.size)[place.rank]
+    return [Share(index, groups[index], counts) for index, counts in own]
 
 
 class Strategy(Protocol):

@@ -27,8 +27,8 @@ from tunesmith.recipe.strategy import FsdpStrategy
 from tunesmith.training.checkpoint import TrainingState, by_parameter
 from tunesmith.training.loss import LanguageModel
 from tunesmith.training.strategies.around import Around, hooks_off, leave_packed_way
-from tunesmith.training.strategies.base import Share
-from tunesmith.training.strategies.division import divide_in_step, seed_of
+from tunesmith.training.strategies.base import Share, shares_in_step
+from tunesmith.training.strategies.division import seed_of
 from tunesmith.training.strategies.ranks import Ranks
 
 
@@ -67,8 +67,7 @@ class FullyCut:
         self, groups: Sequence[MicroBatch], size_of: Callable[[MicroBatch], int]
     ) -> list[Share]:
         """Return this rank's micro-batches, and as many fillers as make the ranks equal."""
-        own = divide_in_step([size_of(rows) for rows in groups], self.ranks.size)
-        return [Share(index, groups[index], counts) for index, counts in own[self.ranks.place.rank]]
+        return shares_in_step(groups, size_of, self.ranks.place)
 
     def seed(self, step: int, index: int) -> int | None:
         """Dropout is drawn anew for each micro-batch, whichever rank computes it."""
