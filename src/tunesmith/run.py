@@ -36,19 +36,13 @@ from tunesmith.core.run_dir import RunDir, read_json, write_json
 from tunesmith.core.run_lock import hold_run
 from tunesmith.core.run_record import Run
 from tunesmith.core.stopping import INTERRUPTED, PAUSED, StoppedEarly, StopRequests
-from tunesmith.data.also_trained import find_also_trained
 from tunesmith.data.asked import reading_record
 from tunesmith.data.pack import StepPlan, plan_steps
 from tunesmith.data.pipeline import RunData, check_data, lay_out
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.data.tokenizer import Tokenizer
 from tunesmith.evaluation.held_out import preference_groups
-from tunesmith.evaluation.held_out_rows import (
-    HeldOutRows,
-    held_out_examples,
-    trained_examples,
-    tune_scores,
-)
+from tunesmith.evaluation.held_out_rows import HeldOutRows, held_out_examples
 from tunesmith.evaluation.report import write_report
 from tunesmith.evaluation.result import describe_result
 from tunesmith.methods.base import AppliedMethod, RemembersSteps
@@ -244,7 +238,7 @@ def execute(
         run_dir=run_dir,
         events=events,
         task=recipe.task,
-        data=recipe.data,
+        data=data,
         part=recipe.evaluation,
         rows=held_out,
         units=held_out_units,
@@ -255,9 +249,6 @@ def execute(
         headed=assembled.headed,
         labels=labels,
         pad_id=pad_id(tokenizer),
-        trained=trained_examples(recipe.task, recipe.evaluation, data),
-        also_trained=find_also_trained(data),
-        tunes=tune_scores(recipe.evaluation, data, tokenizer),
     )
     if recipe.evaluation.before and not ranks.share(evaluation.has("before")):
         # what a run goes on from is the adapter's work so far, too

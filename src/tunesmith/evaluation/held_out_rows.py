@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from tunesmith.core.errors import DataError
 from tunesmith.core.events import EventLog
 from tunesmith.core.run_dir import RunDir
-from tunesmith.data.also_trained import AlsoTrained
+from tunesmith.data.also_trained import AlsoTrained, find_also_trained
 from tunesmith.data.pipeline import RunData
 from tunesmith.data.prepared.examples import Examples, samples_of
 from tunesmith.data.tokenizer import Tokenizer
@@ -31,7 +32,6 @@ from tunesmith.evaluation.sides import (
 )
 from tunesmith.inference.torch_engine import TorchEngine
 from tunesmith.models.headed import HeadedModel
-from tunesmith.recipe.data import DataPart
 from tunesmith.recipe.evaluation import EvaluationPart
 from tunesmith.recipe.task import PreferenceTask, QaTask, Task
 from tunesmith.tasks.said import Said
@@ -78,14 +78,13 @@ def tune_scores(part: EvaluationPart, data: RunData, tokenizer: Tokenizer) -> Tu
 class HeldOutRows:
     """The held-out rows and what they are measured with.
 
-    `trained` are rows that are trained and scored, too; `also_trained` names the held-out rows that
-    are in the training data.
+    Only the rank that measures needs what is worked out of all the data, and only when it does.
     """
 
     run_dir: RunDir
     events: EventLog
     task: Task
-    data: DataPart
+    data: RunData
     part: EvaluationPart
     rows: Examples
     units: Units
@@ -97,9 +96,20 @@ class HeldOutRows:
     labels: Sequence[str] = ()
     """The classes that a written answer may be."""
     pad_id: int
-    trained: Examples | None = None
-    also_trained: AlsoTrained
-    tunes: TuneScores | None = None
+
+    @cached_property
+    def _trained(self) -> Examples | None:
+        """Rows that are trained and scored, too."""
+        return trained_examples(self.task, self.part, self.data)
+
+    @cached_property
+    def _also_trained(self) -> AlsoTrained:
+        """The held-out rows that are in the training data."""
+        return find_also_trained(self.data)
+
+    @cached_property
+    def _tunes(self) -> TuneScores | None:
+        return tune_scores(self.part, self.data, self.tokenizer)
 
     def has(self, when: When) -> bool:
         """Whether a run that is resumed has this side already."""
@@ -136,10 +146,10 @@ class HeldOutRows:
 
     def _measure_trained(self, when: When) -> None:
         """Score rows that are trained, as a test on them would."""
-        if not self.trained:
+        if not self._trained:
             return
-        self.events.write("note", message=f"and {len(self.trained)} rows that are trained")
-        measured = self._measured(self.trained, None)
+        self.events.write("note", message=f"and {len(self._trained)} rows that are trained")
+        measured = self._measured(self._trained, None)
         write_said(self.run_dir, when, measured.said, "trained")
         before = read_said(self.run_dir, "before", "trained")
         self._compare("trained", when, measured.as_json(), before, measured.said)
@@ -148,7 +158,7 @@ class HeldOutRows:
         """Score the held-out rows without those that the training data hold, too."""
         store = self.rows.store
         names = {store.row_id(int(row)) for row in np.unique(self.rows.rows)}
-        exact, near = names & self.also_trained.exact, names & self.also_trained.near
+        exact, near = names & self._also_trained.exact, names & self._also_trained.near
         found = exact | near
         if not found:
             return
@@ -180,7 +190,7 @@ class HeldOutRows:
         if not self.part.probe or self.headed is not None:
             return {}, {}
         try:
-            probed = measure_probe(self.scored, self.tokenizer, self.data, pad_id=self.pad_id)
+            probed = measure_probe(self.scored, self.tokenizer, self.data.part, pad_id=self.pad_id)
         except DataError as error:
             reason = error.faults[0].found
             self.events.write("note", message=f"the general questions are not asked: {reason}")
@@ -210,12 +220,12 @@ class HeldOutRows:
             samples,
             rows,
             task=self.task,
-            data=self.data,
+            data=self.data.part,
             part=self.part,
             labels=self.labels,
             pad_id=self.pad_id,
             preference=objective,
-            tunes=self.tunes,
+            tunes=self._tunes,
         )
 
     @property
