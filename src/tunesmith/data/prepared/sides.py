@@ -15,6 +15,7 @@ import numpy.typing as npt
 from tunesmith.data.prepared.store import Array
 
 Indices = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +54,14 @@ def split_by_hash(rows: Array, share: float) -> Sides:
 
 def rows_in_both(rows: Array, other: Array) -> Indices:
     """Return the rows whose texts are also in `other`."""
-    order = np.argsort(other["side_high"], kind="stable")
-    high = other["side_high"][order]
-    if not len(high):
-        return np.zeros(0, dtype=np.int64)
-    place = np.searchsorted(high, rows["side_high"])
-    found = high[np.minimum(place, len(high) - 1)] == rows["side_high"]
-    return np.flatnonzero(found)
+    return np.flatnonzero(equal_partners(rows["side_high"], other["side_high"]) >= 0)
+
+
+def equal_partners(contents: Hashes, others: Hashes) -> Indices:
+    """Return for each row the first of `others` with the same texts, by their hashes, or -1."""
+    if not len(others):
+        return np.full(len(contents), -1, dtype=np.int64)
+    order = np.argsort(others, kind="stable")
+    ordered = others[order]
+    place = np.minimum(np.searchsorted(ordered, contents), len(ordered) - 1)
+    return np.where(ordered[place] == contents, order[place], -1)

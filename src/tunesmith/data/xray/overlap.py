@@ -9,12 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from tunesmith.data.near import MAX_PAIRS, NearPair, Signatures, near_pairs, near_pairs_between
-
-Indices = npt.NDArray[np.int64]
-Contents = npt.NDArray[np.uint64]
+from tunesmith.data.prepared.sides import Hashes, Indices, equal_partners
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ class Comparable:
     """What two sides are compared by: hashes of what rows say, and signatures."""
 
     side: str
-    contents: Contents | None
+    contents: Hashes | None
     signatures: Signatures | None
 
 
@@ -93,15 +90,13 @@ def find_overlap(one: Comparable, other: Comparable, look_up: RowLookUp) -> Over
     )
 
 
-def _equal_rows(contents: Contents | None, others: Contents | None) -> tuple[Indices, Indices]:
+def _equal_rows(contents: Hashes | None, others: Hashes | None) -> tuple[Indices, Indices]:
     """Return the rows that are in both, and for each the first equal one of the others."""
-    if contents is None or others is None or not len(others):
+    if contents is None or others is None:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    order = np.argsort(others, kind="stable")
-    ordered = others[order]
-    place = np.minimum(np.searchsorted(ordered, contents), len(ordered) - 1)
-    rows = np.flatnonzero(ordered[place] == contents)
-    return rows, order[place[rows]]
+    partners = equal_partners(contents, others)
+    rows = np.flatnonzero(partners >= 0)
+    return rows, partners[rows]
 
 
 def _near_rows(
