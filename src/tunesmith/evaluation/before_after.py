@@ -166,7 +166,12 @@ def _as_tunes(
 ) -> list[Said]:
     """Score the beginnings that were given with what was written behind them."""
     return [
-        replace(one, values=tunes.values_of(question.prompt + answer.text))
+        replace(
+            one,
+            values=tunes.values_of(
+                question.prompt + answer.text, is_cut=answer.finish_reason == "length"
+            ),
+        )
         for question, answer, one in zip(questions, answers, said, strict=True)
     ]
 

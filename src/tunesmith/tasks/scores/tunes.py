@@ -23,8 +23,14 @@ class TuneScores:
     def _collection(self) -> Collection:
         return Collection(self._trained)
 
-    def values_of(self, tune: str) -> Mapping[str, float]:
-        """Return the scores of a whole tune, by name; of a short one no distance."""
+    def values_of(self, tune: str, *, is_cut: bool = False) -> Mapping[str, float]:
+        """Return the scores of a tune, by name; of a short one no distance.
+
+        A tune that a limit of length has cut is judged by its whole bars: where the limit fell is
+        not its writer's doing.
+        """
+        if is_cut:
+            tune = whole_bars(tune)
         found: dict[str, float] = {}
         if TUNE_VALID in self._names:
             found[TUNE_VALID] = float(check_tune(tune).is_valid)
@@ -33,3 +39,9 @@ class TuneScores:
             if nearest is not None:
                 found[TUNE_DISTANCE] = nearest.distance
         return found
+
+
+def whole_bars(tune: str) -> str:
+    """Return a tune up to its last bar line; one without any as it is."""
+    end = tune.rfind("|")
+    return tune if end < 0 else tune[: end + 1]

@@ -21,3 +21,11 @@ def test_a_copy_is_no_distance_away_and_a_short_tune_has_none() -> None:
     scores = TuneScores(["tune-distance", "tune-valid"], [TUNE])
     assert scores.values_of(TUNE) == {"tune-valid": 1.0, "tune-distance": 0.0}
     assert "tune-distance" not in scores.values_of("X:1\nM:4/4\nL:1/4\nK:C\nCDEF|")
+
+
+def test_a_tune_that_a_limit_cut_is_judged_by_its_whole_bars() -> None:
+    scores = TuneScores(["tune-valid"], [])
+    cut = TUNE.rstrip() + '"G"CD'
+    assert scores.values_of(cut) == {"tune-valid": 0.0}
+    assert scores.values_of(cut, is_cut=True) == {"tune-valid": 1.0}
+    assert scores.values_of(BROKEN.rstrip() + "CD", is_cut=True) == {"tune-valid": 0.0}
