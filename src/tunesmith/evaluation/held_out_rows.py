@@ -30,6 +30,7 @@ from tunesmith.evaluation.sides import (
     write_part,
     write_said,
 )
+from tunesmith.inference.precision import ExactEngine
 from tunesmith.inference.torch_engine import TorchEngine
 from tunesmith.models.headed import HeadedModel
 from tunesmith.recipe.evaluation import EvaluationPart
@@ -215,7 +216,11 @@ class HeldOutRows:
             )
         return measure(
             self.scored,
-            TorchEngine(self.model, self.tokenizer),
+            ExactEngine(
+                TorchEngine(self.model, self.tokenizer),
+                self.model,
+                tell=lambda text: self.events.write("note", message=text),
+            ),
             self.tokenizer,
             samples,
             rows,

@@ -7,14 +7,17 @@ tokens by a model of 135M parameters 25 were other ones alone than in a batch; i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 
 from tunesmith.core.hardware import available_memory_bytes
+from tunesmith.inference.engine import Engine, Generated
 from tunesmith.inference.predict_request import DtypeWord
 from tunesmith.models.load import DTYPES
 
+_NO_ROOM = "fp32, in which an answer is the same in any batch, has no room"
 _ROOM = 1.3  # beside the weights there are the cache and the tensors of a step
 
 
@@ -27,14 +30,12 @@ def settle_dtype(model: nn.Module, word: DtypeWord, *, tell: Callable[[str], Non
     names = {dtype: name for name, dtype in DTYPES.items()}
     kept = next(one.dtype for one in model.parameters() if one.is_floating_point())
     known = names.get(kept, str(kept).removeprefix("torch."))
-    if any(not one.is_floating_point() for one in model.parameters()):
+    if _is_quantised(model):
         return known
     if word == "auto":
         word = "fp32" if _has_room(model) else "bf16"
         if word == "bf16" and known == "bf16":
-            tell(
-                "computing in bf16: fp32, in which an answer is the same in any batch, has no room"
-            )
+            tell(f"computing in bf16: {_NO_ROOM}")
     if word != known:
         model.to(DTYPES[word])
     return word
@@ -47,3 +48,86 @@ def _has_room(model: nn.Module) -> bool:
         return False
     more = sum(one.numel() * (4 - one.element_size()) for one in parameters)
     return more * _ROOM < available_memory_bytes()
+
+
+def _is_quantised(model: nn.Module) -> bool:
+    return any(not one.is_floating_point() for one in model.parameters())
+
+
+def _narrow(model: nn.Module) -> list[Tensor]:
+    """Its parameters and buffers of less than 32 bits, each once."""
+    tensors = {id(one): one for one in (*model.parameters(), *model.buffers())}
+    return [one for one in tensors.values() if one.is_floating_point() and one.element_size() < 4]
+
+
+@contextmanager
+def computing_in_fp32(model: nn.Module) -> Generator[None]:
+    """Its weights are fp32 inside; afterwards each parameter holds the very tensor that it held."""
+    kept = [(one, one.data) for one in _narrow(model)]
+    try:
+        for one, data in kept:
+            one.data = data.float()
+        yield
+    finally:
+        for one, data in kept:
+            one.data = data
+
+
+class ExactEngine:
+    """Answers as another engine does, in fp32, so that an answer is the same in any batch.
+
+    So on a CPU where there is room for it. Quantised weights stay as they are.
+    """
+
+    def __init__(self, engine: Engine, model: nn.Module, *, tell: Callable[[str], None]) -> None:
+        self._engine = engine
+        self._model = model
+        self._tell = tell
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        numbers: Sequence[int] | None = None,
+    ) -> list[Generated]:
+        """Answer all prompts."""
+        with self._computing():
+            return self._engine.generate(
+                prompts,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                seed=seed,
+                numbers=numbers,
+            )
+
+    def stream(
+        self,
+        prompt: Sequence[int],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Iterator[str | Generated]:
+        """Answer one prompt in pieces."""
+        with self._computing():
+            yield from self._engine.stream(
+                prompt, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+            )
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of an answer's tokens."""
+        return self._engine.decode(tokens)
+
+    @contextmanager
+    def _computing(self) -> Generator[None]:
+        if _is_quantised(self._model) or not _narrow(self._model):
+            yield
+        elif not _has_room(self._model):
+            self._tell(f"answers are computed in 16 bits: {_NO_ROOM}")
+            yield
+        else:
+            with computing_in_fp32(self._model):
+                yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,16 @@ class TensorboardRun:
 
     def log(self, numbers: Numbers) -> None:
         """Write one event with a scalar for each number."""
-        from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportMissingImports]
-        from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportMissingImports]
-
-        values = [Summary.Value(tag=name, simple_value=it) for name, it in numbers.values.items()]
-        event = Event(wall_time=numbers.at, step=numbers.step, summary=Summary(value=values))
+        # The classes are made when the modules are loaded: no type checker sees them.
+        events: Any = import_module("tensorboard.compat.proto.event_pb2")
+        summaries: Any = import_module("tensorboard.compat.proto.summary_pb2")
+        summary = summaries.Summary(
+            value=[
+                summaries.Summary.Value(tag=name, simple_value=value)
+                for name, value in numbers.values.items()
+            ]
+        )
+        event = events.Event(wall_time=numbers.at, step=numbers.step, summary=summary)
         self.writer.add_event(event)
         self.writer.flush()
 
