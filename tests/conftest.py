@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tunesmith.data.prepared import prepare
+
+# DeepSpeed, which transformers loads to save a model, else says on standard output that it found no
+# other device.
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 @pytest.fixture(scope="session")

@@ -75,7 +75,7 @@ from tunesmith.training.final_folder import FinalFolder
 from tunesmith.training.head_setup import class_names, head_of
 from tunesmith.training.loop import StepDone, train_steps
 from tunesmith.training.memory_decision import require_machine
-from tunesmith.training.optimizer import make_optimizer
+from tunesmith.training.optimizer import head_rate_factors, make_optimizer
 from tunesmith.training.preference_setup import Measurable, make_objectives, units_of
 from tunesmith.training.rehearsal import rehearse_saving, room_of
 from tunesmith.training.schedule import count_warmup_steps
@@ -259,7 +259,12 @@ def execute(
         method.trainable,
         part,
         learning_rate=recipe.learning_rate,
-        rate_factors=method.rate_factors,
+        rate_factors={
+            **method.rate_factors,
+            **head_rate_factors(
+                method.trainable, assembled.headed.new if assembled.headed else (), part
+            ),
+        },
     )
     torch.manual_seed(part.seed)  # dropout draws from here; a checkpoint brings its own state
     strategy.begin(model, scored, method, optimizer)

@@ -178,6 +178,7 @@ def _asked(recipe: dict[str, Any]) -> dict[str, str]:
         return {}
     data, method, training = recipe["data"], recipe["method"], recipe["training"]
     steps = training["max_steps"]
+    head = training.get("head_learning_rate")
     rank = f", rank {method['rank']}" if "rank" in method else ""
     return {
         "model": recipe["model"]["source"],
@@ -186,7 +187,7 @@ def _asked(recipe: dict[str, Any]) -> dict[str, str]:
         "held out": data["validation"],
         "method": method["type"] + rank,
         "length": f"{steps} steps" if steps else f"{training['epochs']:g} epochs",
-        "learning rate": f"{training['learning_rate']:g}",
+        "learning rate": f"{training['learning_rate']:g}" + (f", head {head:g}" if head else ""),
     }
 
 

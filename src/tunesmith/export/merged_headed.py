@@ -34,6 +34,7 @@ from tunesmith.models.folder import stored_tensors, weight_files
 from tunesmith.models.head_file import write_head
 from tunesmith.models.headed import Head, HeadedModel, load_headed
 from tunesmith.models.quiet import quiet
+from tunesmith.models.saving import save_model
 from tunesmith.models.shards import TORCH_DTYPES, WrittenFile, bytes_of
 from tunesmith.recipe.model import ModelPart
 
@@ -148,6 +149,6 @@ def _save(headed: HeadedModel, folder: Path, dtype: torch.dtype) -> None:
         raise ModelError(fault, code="not_finite")
     try:
         with quiet():
-            model.save_pretrained(folder)
+            save_model(model, folder)
     except safetensors.SafetensorError as error:
         raise as_os_error(error) from error

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from tunesmith.methods.masters import make_masters, publish_masters
+from tunesmith.models.saving import save_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +38,7 @@ class AppliedFull:
 
     def save(self, folder: Path, *, base: str) -> None:  # noqa: ARG002 (whole without its base)
         """Write the whole model, in the dtype it computes in."""
-        model: Any = self.model
-        model.save_pretrained(folder)
+        save_model(self.model, folder)
 
 
 def apply_full(model: nn.Module, *, masters: bool = True) -> AppliedFull:

@@ -18,6 +18,7 @@ from typing import Any
 
 from tunesmith.core.errors import Fault, ModelError
 from tunesmith.models.quiet import quiet
+from tunesmith.models.saving import save_model
 
 # Part of the cache key: raise it when the folder that comes out changes.
 CONVERSION = 1
@@ -82,7 +83,7 @@ def _convert_weights(path: Path, folder: Path) -> None:
     # The weights are plain numbers now; with the marks of quantisation they could not be saved.
     model.__dict__.pop("hf_quantizer", None)
     model.config.__dict__.pop("quantization_config", None)
-    model.save_pretrained(folder)
+    save_model(model, folder)
 
 
 def _read_tokenizer(path: Path) -> Any:

@@ -24,6 +24,12 @@ def contradictions(recipe: Recipe, locate: Callable[[KeyPath], str]) -> Iterator
     """Yield a fault for each pair of values that cannot go together."""
     base, method = recipe.model.base, recipe.method
     yield from _strategy_faults(recipe, locate)
+    if recipe.training.head_learning_rate is not None and not has_head(recipe.task):
+        yield Fault(
+            found=f"a learning rate for a head, and task {recipe.task.type} trains none here",
+            where=locate(("training", "head_learning_rate")),
+            fix="remove it, or set task.head: true where the task has one",
+        )
     if isinstance(method, PeftMethod):
         yield from _foreign_settings(method, locate)
         if base is not None and not method.row.on_quantised:

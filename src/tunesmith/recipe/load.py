@@ -22,7 +22,7 @@ from tunesmith.recipe.consistency import contradictions
 from tunesmith.recipe.continued import expand_adapter
 from tunesmith.recipe.data import SAMPLE_PREFIX
 from tunesmith.recipe.faults import to_faults
-from tunesmith.recipe.recipe import Recipe, default_learning_rate, expand_shorthand
+from tunesmith.recipe.recipe import Recipe, expand_shorthand, with_rates
 from tunesmith.recipe.recipe_file import read_recipe_text
 from tunesmith.recipe.template_file import read_template
 from tunesmith.recipe.unknown_keys import PARTS, advise_on_key, keys_of
@@ -228,11 +228,7 @@ def _check(draft: _Draft) -> Recipe:
     draft.faults += contradictions(recipe, draft.locate)
     if draft.faults:
         raise RecipeError(draft.faults)
-    if recipe.training.learning_rate is not None:
-        return recipe
-    rate = default_learning_rate(recipe.method, recipe.task)
-    training = recipe.training.model_copy(update={"learning_rate": rate})
-    return recipe.model_copy(update={"training": training})
+    return with_rates(recipe)
 
 
 def _with_absolute_paths(draft: _Draft) -> Values:

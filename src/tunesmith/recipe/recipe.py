@@ -13,11 +13,14 @@ from tunesmith.recipe.model import ModelPart
 from tunesmith.recipe.part import Part
 from tunesmith.recipe.peft_method import PeftMethod
 from tunesmith.recipe.strategy import SingleStrategy, StrategyPart
-from tunesmith.recipe.task import PreferenceTask, Task, TaskPart, expand_task
+from tunesmith.recipe.task import PreferenceTask, Task, TaskPart, expand_task, has_head
 from tunesmith.recipe.training import TrainingPart
 
 # The key that a part's shorthand stands for: `method: lora` is `method: {type: lora}`.
 SHORTHANDS = {"model": "source", "task": "type", "method": "type", "strategy": "type"}
+
+# A head begins at random values, whatever the method does to the rest.
+HEAD_LEARNING_RATE = 1e-3
 
 
 def _expand(part: str) -> BeforeValidator:
@@ -52,6 +55,15 @@ class Recipe(Part):
     def learning_rate(self) -> float:
         """The learning rate that holds: the recipe's own, or the method's default."""
         return self.training.learning_rate or default_learning_rate(self.method, self.task)
+
+
+def with_rates(recipe: Recipe) -> Recipe:
+    """Return the recipe with the rates that hold written out."""
+    training, rate = recipe.training, recipe.learning_rate
+    rates: dict[str, float] = {"learning_rate": rate}
+    if has_head(recipe.task):
+        rates["head_learning_rate"] = training.head_learning_rate or max(rate, HEAD_LEARNING_RATE)
+    return recipe.model_copy(update={"training": training.model_copy(update=rates)})
 
 
 def default_learning_rate(method: Method, task: Task) -> float:

@@ -32,6 +32,16 @@ class TrainingPart(Part):
             gt=0, le=1, description="The highest learning rate; by default 2e-4 lora, 2e-5 full."
         ),
     ] = None
+    head_learning_rate: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1,
+            description="The highest learning rate of a task's head, which is new and bears more "
+            "than weights that are trained already; by default 1e-3, or learning_rate where that "
+            "is higher.",
+        ),
+    ] = None
     tokens_per_step: Annotated[
         int,
         Field(

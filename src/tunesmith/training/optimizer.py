@@ -11,7 +11,7 @@ product towards the base model, not towards zero; the recipe's default is theref
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, assert_never
 
@@ -76,6 +76,20 @@ def make_optimizer(
             return _adafactor(groups, learning_rate)
         case _:
             assert_never(part.optimizer)
+
+
+def head_rate_factors(
+    trainable: Iterable[str], head: Sequence[str], part: TrainingPart
+) -> dict[str, float]:
+    """Return by name by which factor the rate of a head's values differs from the step's.
+
+    `head` are the paths of the modules that are new; `part` has its rates written out.
+    """
+    if part.head_learning_rate is None or part.learning_rate is None:
+        return {}
+    factor = part.head_learning_rate / part.learning_rate
+    inside = tuple(f"{path}." for path in head)
+    return {name: factor for name in trainable if name.startswith(inside)}
 
 
 def decay_of(trainable: dict[str, nn.Parameter], part: TrainingPart) -> dict[str, Any]:

@@ -85,3 +85,24 @@ def test_a_resolved_recipe_shows_the_options_and_reads_back(tmp_path: Any) -> No
     assert content["origins"]["task.gamma"] == "default"
     (tmp_path / "resolved.json").write_text(json.dumps(content))
     assert recipe_from_resolved(tmp_path / "resolved.json") == loaded.recipe
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rate", "head_rate"),
+    [
+        (["method=full"], 2e-5, 1e-3),
+        (["training.learning_rate=5e-3"], 5e-3, 5e-3),
+        (["training.head_learning_rate=1e-4"], 2e-4, 1e-4),
+    ],
+)
+def test_a_head_has_a_learning_rate_of_its_own(
+    overrides: list[str], rate: float, head_rate: float
+) -> None:
+    found = recipe("classification", *overrides).training
+    assert (found.learning_rate, found.head_learning_rate) == (rate, head_rate)
+
+
+def test_a_heads_learning_rate_without_a_head_is_a_fault() -> None:
+    assert recipe("chat").training.head_learning_rate is None
+    with pytest.raises(RecipeError, match="a learning rate for a head, and task chat trains none"):
+        recipe("chat", "training.head_learning_rate=1e-3")

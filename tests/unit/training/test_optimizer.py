@@ -17,7 +17,7 @@ from tunesmith.methods.select import apply_method
 from tunesmith.recipe.method import FullMethod, LoraMethod
 from tunesmith.recipe.training import OptimizerName, TrainingPart
 from tunesmith.training.checkpoint import Progress, load_newest, save_checkpoint
-from tunesmith.training.optimizer import make_optimizer, require_optimizer
+from tunesmith.training.optimizer import head_rate_factors, make_optimizer, require_optimizer
 from tunesmith.training.step import train_step
 
 KINDS: tuple[OptimizerName, ...] = ("adamw", "adamw-8bit", "adafactor")
@@ -156,3 +156,23 @@ def test_lora_plus_moves_b_by_its_factor(kind: OptimizerName) -> None:
     (plain_a, plain_b), (a, b) = moved
     assert a == plain_a == 0  # B is zero in the first step, so A has no gradient
     assert b == pytest.approx(16 * plain_b, rel=1e-3)
+
+
+def test_a_heads_values_and_no_others_move_at_its_rate() -> None:
+    trainable = {
+        "model.norm.weight": torch.nn.Parameter(torch.ones(4)),
+        "score.weight": torch.nn.Parameter(torch.ones(2, 4)),
+        "scores.weight": torch.nn.Parameter(torch.ones(2, 4)),
+    }
+    part = TrainingPart(learning_rate=1e-4, head_learning_rate=1e-3)
+    factors = head_rate_factors(trainable, ["score"], part)
+    assert factors == {"score.weight": pytest.approx(10.0)}
+    optimizer = make_optimizer(trainable, part, learning_rate=1e-4, rate_factors=factors)
+    rates = {
+        name: group["rate_factor"]
+        for group in optimizer.param_groups
+        for name, value in trainable.items()
+        if any(value is one for one in group["params"])
+    }
+    assert rates == {"model.norm.weight": 1.0, "scores.weight": 1.0, **factors}
+    assert not head_rate_factors(trainable, [], part)
