@@ -1,7 +1,8 @@
 """One field of the table before it is measured: its recipe, its folder, and what is there already.
 
 A cell's folder is named by the hash of its complete recipe. A changed budget or setting is thus
-another folder, and what was measured before stays where it is.
+another folder, and what was measured before stays where it is. A later version may know more keys,
+with which the same recipe hashes otherwise: a folder whose recipe is the same, read today, is kept.
 
     matrix/banking77-head/lora-3f2a91c0/      an ordinary run folder
 """
@@ -52,8 +53,17 @@ class Cell:
 
     def folder(self, matrix: Path) -> Path:
         """Return the cell's run folder in the matrix's."""
-        assert self.loaded is not None, "a cell that is refused has no folder"
-        return matrix / self.scenario.name / f"{self.technique.name}-{self.recipe_hash}"
+        assert self.recipe_hash is not None, "a cell that is refused has no folder"
+        named = matrix / self.scenario.name / f"{self.technique.name}-{self.recipe_hash}"
+        if named.exists():
+            return named
+        known = (path for path in self.folders(matrix) if is_measured(path, self.recipe_hash))
+        return next(known, named)
+
+    def folders(self, matrix: Path) -> list[Path]:
+        """Return the folders of the cell's runs with any budget and settings."""
+        pattern = f"{self.technique.name}-" + "[0-9a-f]" * HASH_DIGITS
+        return sorted((matrix / self.scenario.name).glob(pattern))
 
 
 def plan_cell(
@@ -115,8 +125,7 @@ def find_stale(cell: Cell, matrix: Path) -> list[str]:
     if cell.loaded is None:
         return []
     own = cell.folder(matrix)
-    pattern = f"{cell.technique.name}-" + "[0-9a-f]" * HASH_DIGITS
-    found = sorted(own.parent.glob(pattern))
+    found = cell.folders(matrix)
     return [path.name for path in found if path != own and (path / "result.json").is_file()]
 
 

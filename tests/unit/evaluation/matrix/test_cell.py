@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.core.run_dir import RunDir, RunState, write_json
+from tunesmith.core.run_dir import RunDir, RunState, read_json, write_json
 from tunesmith.evaluation.matrix.cell import Cell, find_stale, is_measured, plan_cell
 from tunesmith.evaluation.matrix.scenario import find_scenarios
 from tunesmith.evaluation.matrix.technique import find_techniques
@@ -63,6 +63,19 @@ def test_a_finished_cell_is_kept_and_one_of_another_budget_is_told(recipe: Path)
     longer = plan(recipe, "lora", "training.max_steps=5")
     assert not is_measured(longer.folder(matrix), longer.recipe_hash or "")
     assert find_stale(longer, matrix) == [cell.folder(matrix).name]
+
+
+def test_a_cell_of_a_version_that_knew_fewer_keys_is_kept(recipe: Path) -> None:
+    matrix = recipe.parent / "matrix"
+    cell = plan(recipe, "lora")
+    run_dir = finish(cell, matrix)
+    content = read_json(run_dir.resolved_json)
+    del content["recipe"]["training"]["head_learning_rate"]
+    write_json(run_dir.resolved_json, content)
+    earlier = run_dir.path.rename(run_dir.path.with_name("lora-0123abcd"))
+    assert cell.folder(matrix) == earlier
+    assert find_stale(cell, matrix) == []
+    assert plan(recipe, "lora", "training.max_steps=5").folder(matrix) != earlier
 
 
 def test_what_is_damaged_or_unfinished_is_not_kept(recipe: Path) -> None:
