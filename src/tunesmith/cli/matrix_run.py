@@ -46,7 +46,7 @@ def find_result(cell: Cell, matrix: Path, kept: Matrix | None) -> CellResult:
         return describe_cell(cell, matrix, "refused")
     folder = cell.folder(matrix)
     old = kept.cell(cell.scenario.name, cell.technique.name) if kept else None
-    if old and old.recipe_hash != cell.recipe_hash:
+    if old and old.recipe_hash != cell.recipe_hash and old.folder != _within(folder, matrix):
         old = None
     if is_measured(folder, cell.recipe_hash or ""):
         result = describe_cell(cell, matrix, "measured")
@@ -56,6 +56,10 @@ def find_result(cell: Cell, matrix: Path, kept: Matrix | None) -> CellResult:
     if old and old.measured is None:
         return replace(result, status=old.status, reasons=old.reasons, busy=old.busy)
     return result
+
+
+def _within(folder: Path, matrix: Path) -> str:
+    return str(folder.relative_to(matrix))
 
 
 def measure_cells(
