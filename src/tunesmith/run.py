@@ -12,6 +12,7 @@ evaluates; the others have a folder of their own in it, and every rank makes the
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import time
@@ -60,6 +61,7 @@ from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.strategy import num_processes
 from tunesmith.recipe.task import Task, has_head, rows_for
 from tunesmith.tasks.scores.table import require_libraries
+from tunesmith.tracking.beside import Trackers, start_trackers
 from tunesmith.training.assemble import assemble
 from tunesmith.training.checkpoint import (
     Progress,
@@ -94,6 +96,8 @@ Value = TypeVar("Value")
 log = logging.getLogger(__name__)
 
 CHECKPOINTS_PER_RUN = 5
+# A launcher ends what is left of a run a little later than this.
+RANKS_WAIT_S = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,7 +129,7 @@ def run_rank(run_dir: RunDir, place: RankPlace) -> int:
         own.path.mkdir(parents=True, exist_ok=True)
         send_output_to(own.log)
     torch.set_num_threads(max(1, hardware.cpu_count() // place.local_size))
-    stop = StopRequests(run_dir)
+    stop, trackers = StopRequests(run_dir), Trackers()
     with EventLog(own.events_jsonl) as events:
         run, ranks = Run(own, events), ONE_RANK
         try:
@@ -133,7 +137,9 @@ def run_rank(run_dir: RunDir, place: RankPlace) -> int:
             recipe = recipe_from_resolved(run_dir.resolved_json)
             require_place(recipe, place)
             ranks = meet(recipe, place, run_dir, run.fail_by)
-            execute(run, stop, run_dir, recipe, make_strategy(recipe, ranks))
+            if ranks.is_main:
+                trackers = start_trackers(recipe.tracking, own, run.warn)
+            execute(run, stop, run_dir, recipe, make_strategy(recipe, ranks), trackers)
             leave(ranks)
         except StoppedEarly as request:
             run.write_state("stopped", message=request.reason)
@@ -142,11 +148,19 @@ def run_rank(run_dir: RunDir, place: RankPlace) -> int:
             return request.exit_code
         except BaseException as error:
             return run.fail(cause_of(error, run_dir, rank=place.rank, size=place.size))
+        finally:
+            with stop.held_back():
+                trackers.finish(most_s=RANKS_WAIT_S if place.size > 1 else math.inf)
     return 0
 
 
 def execute(
-    run: Run, stop: StopRequests, whole_run: RunDir, recipe: Recipe, strategy: Strategy
+    run: Run,
+    stop: StopRequests,
+    whole_run: RunDir,
+    recipe: Recipe,
+    strategy: Strategy,
+    trackers: Trackers,
 ) -> None:
     """Data, model, method, before, steps, after, report.
 
@@ -160,9 +174,6 @@ def execute(
 
     def tell(text: str) -> None:
         note(events, text)
-
-    def warn(text: str) -> None:
-        events.write("warning", run.step, message=text)
 
     with ranks.main_first():  # what it fetches and prepares, the others find
         if ranks.is_main:
@@ -268,12 +279,12 @@ def execute(
     )
     torch.manual_seed(part.seed)  # dropout draws from here; a checkpoint brings its own state
     strategy.begin(model, scored, method, optimizer)
-    progress = go_on(strategy, whole_run, method, optimizer, warn) or Progress(step=0)
+    progress = go_on(strategy, whole_run, method, optimizer, run.warn) or Progress(step=0)
     if progress.step:
         run.step = progress.step
         events.write("run", run.step, status="resumed", message=f"going on after step {run.step}")
         if gone := missing_best(whole_run.checkpoints, progress):
-            warn(gone)
+            run.warn(gone)
 
     with stop.held_back(), ranks.stepping():
         steps = train_steps(
@@ -306,6 +317,7 @@ def execute(
             if saving or stopping:
                 save(run, whole_run, progress, recipe, strategy, method, optimizer)
             run.beat()
+            trackers.look()
             if stopping:  # a request since then waits for the next step, which is saved
                 stop.check()
     stop.check()

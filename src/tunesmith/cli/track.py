@@ -10,8 +10,9 @@ from cyclopts import Parameter
 from tunesmith.cli import output
 from tunesmith.cli.runs import open_run
 from tunesmith.core.errors import Fault, RunError, TunesmithError
+from tunesmith.recipe.tracking import TrackerName
 from tunesmith.tracking.export import export_run
-from tunesmith.tracking.tracker import TrackerName, require_library
+from tunesmith.tracking.tracker import require_library
 
 
 def track(

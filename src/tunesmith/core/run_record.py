@@ -48,6 +48,10 @@ class Run:
         if time.time() - self._last_heartbeat >= HEARTBEAT_S:
             self.write_state("running")
 
+    def warn(self, message: str) -> None:
+        """Tell people of something that does not end the run."""
+        self.events.write("warning", self.step, message=message)
+
     def fail(self, error: BaseException) -> int:
         """Write down why the run failed; returns the exit code."""
         known = as_run_error(error, self.run_dir)

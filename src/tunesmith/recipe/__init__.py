@@ -8,6 +8,7 @@ from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.share import Share
 from tunesmith.recipe.strategy import StrategyPart
 from tunesmith.recipe.task import TaskPart
+from tunesmith.recipe.tracking import TrackingPart
 from tunesmith.recipe.training import TrainingPart
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "Share",
     "StrategyPart",
     "TaskPart",
+    "TrackingPart",
     "TrainingPart",
 ]

@@ -29,6 +29,8 @@ EXPECTED = {
     "training.betas": "two numbers from 0 to below 1, e.g. [0.9, 0.999]",
     "method.targets": "all-linear, attention, mlp, or a list of module names",
 }
+# Lists whose wrong items are named one by one.
+LISTS = ("evaluation.metrics", "tracking.to")
 LONGEST_VALUE = 60
 
 
@@ -61,7 +63,7 @@ def _recipe_path(loc: Sequence[str | int]) -> KeyPath:
             continue
         if part == "task" and step in ("chat", "completion", "preference"):
             continue
-        if part in PARTS or (part == "evaluation.metrics" and isinstance(step, int)):
+        if part in PARTS or (part in LISTS and isinstance(step, int)):
             path.append(step)
             continue
         break

@@ -94,6 +94,7 @@ OUR_KEYS: dict[str, str] = {
     "quantization_config": "model.base (int8, nf4 or fp4)",
     "r": "method.rank",
     "recompute": "training.activation_checkpointing",
+    "report_to": "tracking (tensorboard, mlflow, wandb or trackio)",
     "save_steps": "training.checkpoint_every",
     "save_strategy": "training.checkpoint_every (steps between checkpoints)",
     "save_total_limit": "training.keep_checkpoints",

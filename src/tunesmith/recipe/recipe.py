@@ -14,10 +14,17 @@ from tunesmith.recipe.part import Part
 from tunesmith.recipe.peft_method import PeftMethod
 from tunesmith.recipe.strategy import SingleStrategy, StrategyPart
 from tunesmith.recipe.task import PreferenceTask, Task, TaskPart, expand_task, has_head
+from tunesmith.recipe.tracking import TrackingPart
 from tunesmith.recipe.training import TrainingPart
 
 # The key that a part's shorthand stands for: `method: lora` is `method: {type: lora}`.
-SHORTHANDS = {"model": "source", "task": "type", "method": "type", "strategy": "type"}
+SHORTHANDS = {
+    "model": "source",
+    "task": "type",
+    "method": "type",
+    "strategy": "type",
+    "tracking": "to",
+}
 
 # A head begins at random values, whatever the method does to the rest.
 HEAD_LEARNING_RATE = 1e-3
@@ -41,6 +48,9 @@ class Recipe(Part):
         StrategyPart, _expand("strategy"), Field(description="How the work is spread.")
     ] = SingleStrategy()
     evaluation: Annotated[EvaluationPart, Field(description="What is measured.")] = EvaluationPart()
+    tracking: Annotated[
+        TrackingPart, _expand("tracking"), Field(description="Which trackers are told.")
+    ] = TrackingPart()
 
     @model_validator(mode="after")
     def _trained_rows_are_asked(self) -> Recipe:
@@ -95,6 +105,8 @@ def expand_shorthand(part: str, value: object) -> object:
         return expand_task(value)
     if isinstance(value, str) and part in SHORTHANDS:
         return {SHORTHANDS[part]: value}
+    if part == "tracking" and isinstance(value, list):
+        return {"to": value}
     if part == "data" and isinstance(value, dict) and "columns" in value:
         given = cast("dict[str, object]", value)
         return {**given, "columns": plain_columns(given["columns"])}

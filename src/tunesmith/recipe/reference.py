@@ -18,6 +18,7 @@ from tunesmith.recipe.part import Part
 from tunesmith.recipe.peft_method import PeftMethod
 from tunesmith.recipe.strategy import DdpStrategy, DeepSpeedStrategy, FsdpStrategy, SingleStrategy
 from tunesmith.recipe.task import ClassificationTask, NerTask, PreferenceTask, QaTask, WrittenTask
+from tunesmith.recipe.tracking import TrackingPart
 from tunesmith.recipe.training import TrainingPart
 
 INTRODUCTION = """# The recipe
@@ -49,6 +50,7 @@ PARTS: tuple[tuple[str, type[Part]], ...] = (
     ("strategy, type: deepspeed", DeepSpeedStrategy),
     ("strategy, type: fsdp", FsdpStrategy),
     ("evaluation", EvaluationPart),
+    ("tracking", TrackingPart),
 )
 
 

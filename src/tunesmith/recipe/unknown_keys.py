@@ -19,6 +19,7 @@ from tunesmith.recipe.peft_method import PeftMethod
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.strategy import STRATEGIES
 from tunesmith.recipe.task import ClassificationTask, NerTask, PreferenceTask, QaTask, WrittenTask
+from tunesmith.recipe.tracking import TrackingPart
 from tunesmith.recipe.training import TrainingPart
 from tunesmith.recipe.unavailable import KEYS
 
@@ -33,6 +34,7 @@ PARTS: dict[str, tuple[type[Part], ...]] = {
     "training": (TrainingPart,),
     "strategy": STRATEGIES,
     "evaluation": (EvaluationPart,),
+    "tracking": (TrackingPart,),
 }
 
 

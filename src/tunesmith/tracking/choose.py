@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from tunesmith.tracking.tracker import TrackedRun, Tracker, TrackerName
+from tunesmith.recipe.tracking import TrackerName
+from tunesmith.tracking.tracker import TrackedRun, Tracker
 
 
 def begin(name: TrackerName, run: TrackedRun) -> Tracker:

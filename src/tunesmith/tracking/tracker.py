@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from tunesmith.core.errors import Fault, MachineError
+from tunesmith.recipe.tracking import TrackerName
 from tunesmith.tracking.numbers import Numbers
 
-TrackerName = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 # What each is imported as; the extra has the tracker's own name.
 LIBRARIES: Mapping[TrackerName, str] = {
     "tensorboard": "tensorboard",
@@ -43,8 +43,9 @@ class Tracker(Protocol):
         ...
 
 
-def require_library(name: TrackerName) -> None:
+def require_library(name: TrackerName, *, where: str | None = None) -> None:
     """Raise MachineError where the tracker's library is not installed."""
     if find_spec(LIBRARIES[name]) is None:
         fix = f"pip install 'tunesmith[{name}]'"
-        raise MachineError(Fault(found=f"{name} is not installed", where=f"--to {name}", fix=fix))
+        place = where or f"--to {name}"
+        raise MachineError(Fault(found=f"{name} is not installed", where=place, fix=fix))
