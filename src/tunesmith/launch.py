@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 # failed one's word and writes it down (core/rank_failures.py).
 GRACE_S = 15.0
 STACKS_S = 1.0
+# The ranks of a launcher that was killed see it within half a second, and end.
+LAUNCHER_IS_GONE_S = 3.0
 FAILED = TunesmithError.exit_code
 
 
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (folder,) = arguments or sys.argv[1:]
     set_up_logging()
     run_dir = RunDir.open(folder)
-    if is_held(run_dir):
+    if is_held(run_dir, patience_s=LAUNCHER_IS_GONE_S):
         refused = already_held(run_dir)
         log.error("%s", refused)
         return refused.exit_code

@@ -21,6 +21,8 @@ from tunesmith.core.run_dir import RunDir
 
 NUM_INSTANTS = int(os.environ.get("TUNESMITH_KILLS", "0"))
 BY_DEFAULT = 3
+# Seconds for all instants, where each may wait for a busy machine.
+pytestmark = pytest.mark.timeout(60 * max(NUM_INSTANTS, 5))
 TRAINING = {"epochs": 1, "checkpoint_every": 2, "evaluate_every": 3, "keep_checkpoints": 1}
 
 Make = Callable[[str], RunDir]

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 from tunesmith.core.run_dir import RunDir
 
@@ -45,6 +45,7 @@ class Disk:
     trace: list[Instant] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     is_full: bool = False
+    die: Callable[[], None] = lambda: os.kill(os.getpid(), signal.SIGKILL)
 
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
@@ -64,7 +65,8 @@ class Disk:
         instant = Instant(what, self.counts[what])
         self.trace.append(instant)
         if instant == self.at and self.then == "die":
-            os.kill(os.getpid(), signal.SIGKILL)
+            self.at = None
+            self.die()
         self.is_full = self.is_full or instant == self.at
         if self.is_full and word not in ("remove", "rmdir"):
             raise OSError(errno.ENOSPC, "No space left on device", path)
@@ -112,16 +114,29 @@ def _carry_out(
     then: Literal["die", "full"],
     prepare: Callable[[], None] | None,
 ) -> None:
-    import safetensors.torch
-
-    from tunesmith.run import main
-
     log = os.open(RunDir(Path(folder)).log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
     if prepare is not None:
         prepare()
+    be_run(folder, at=at, then=then)
+
+
+def be_run(
+    folder: str,
+    *,
+    at: Instant | None = None,
+    then: Literal["die", "full"] = "die",
+    die: Callable[[], None] | None = None,
+    is_seen: bool = True,
+) -> NoReturn:
+    """Be the run's process, or a rank's, from here on; `is_seen` keeps what it does to the disk."""
+    import safetensors.torch
+
+    from tunesmith.run import main
+
     disk = Disk(folder + "/", at, then)
+    disk.die = die or disk.die
     save_file = safetensors.torch.save_file
 
     def save_seen(tensors: Any, file: Any, **settings: Any) -> None:
@@ -129,11 +144,13 @@ def _carry_out(
         save_file(tensors, file, **settings)
         disk.half_written(Path(file)) if str(file).startswith(disk.folder) else None
 
-    safetensors.torch.save_file = save_seen  # its own writes are no events of Python's
-    sys.addaudithook(disk.audit)
+    if is_seen:
+        safetensors.torch.save_file = save_seen  # its own writes are no events of Python's
+        sys.addaudithook(disk.audit)
     code = main([folder])
     disk.at, disk.is_full = None, False
-    lines = "".join(json.dumps(instant) + "\n" for instant in disk.trace)
-    Path(folder, TRACE_FILE).write_text(lines)
+    if is_seen:
+        lines = "".join(json.dumps(instant) + "\n" for instant in disk.trace)
+        Path(folder, TRACE_FILE).write_text(lines)
     sys.stdout.flush()
     os._exit(code)

@@ -45,14 +45,14 @@ def hold_run(run_dir: RunDir) -> Generator[None]:
         yield
 
 
-def is_held(run_dir: RunDir) -> bool:
-    """Whether another process carries out the run now."""
+def is_held(run_dir: RunDir, *, patience_s: float = 0.0) -> bool:
+    """Whether another process carries out the run, and still does after `patience_s`."""
     try:
         file = (run_dir.path / LOCK_FILE).open("r+b", buffering=0)
     except OSError:  # no process has begun it, or none can
         return False
     with file:
-        return not _take(file, patience_s=0.0)
+        return not _take(file, patience_s=patience_s)
 
 
 def already_held(run_dir: RunDir) -> MachineError:

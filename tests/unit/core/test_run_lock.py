@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,3 +84,13 @@ def test_a_folder_that_cannot_be_written_is_the_users_to_mend(tmp_path: Path) ->
         raise AssertionError("held")
     assert (caught.value.code, caught.value.exit_code) == ("cannot_write", 2)
     assert str(tmp_path) in caught.value.faults[0].where
+
+
+def test_who_is_patient_waits_for_a_process_that_is_ending(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    with another_process(tmp_path) as first:
+        timer = threading.Timer(0.2, first.kill)
+        timer.start()
+        assert is_held(run_dir)
+        assert not is_held(run_dir, patience_s=20.0)
+        timer.join()
