@@ -84,15 +84,16 @@ def run_forked(
     *,
     at: Instant | None = None,
     then: Literal["die", "full"] = "die",
+    die: Callable[[], None] | None = None,
     prepare: Callable[[], None] | None = None,
 ) -> int:
     """Carry out the run to its end; the exit code, negative for a signal.
 
-    `prepare`, a function of a module, changes the fork before the run begins.
+    `die` happens in the place of a kill. `prepare`, a function of a module, changes the fork before the run begins.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.fakes.forked_run", "tunesmith.run"])
-    process = context.Process(target=_carry_out, args=(str(run_dir.path), at, then, prepare))
+    process = context.Process(target=_carry_out, args=(str(run_dir.path), at, then, die, prepare))
     process.start()
     process.join(TIMEOUT_S)
     if process.is_alive():
@@ -112,6 +113,7 @@ def _carry_out(
     folder: str,
     at: Instant | None,
     then: Literal["die", "full"],
+    die: Callable[[], None] | None,
     prepare: Callable[[], None] | None,
 ) -> None:
     log = os.open(RunDir(Path(folder)).log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -119,7 +121,7 @@ def _carry_out(
     os.dup2(log, 2)
     if prepare is not None:
         prepare()
-    be_run(folder, at=at, then=then)
+    be_run(folder, at=at, then=then, die=die)
 
 
 def be_run(
