@@ -16,7 +16,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -46,7 +46,7 @@ from tunesmith.evaluation.held_out import preference_groups
 from tunesmith.evaluation.held_out_rows import HeldOutRows, held_out_examples
 from tunesmith.evaluation.report import write_report
 from tunesmith.evaluation.result import describe_result
-from tunesmith.methods.base import AppliedMethod, RemembersSteps
+from tunesmith.methods.base import AppliedMethod, RemembersSteps, Shape
 from tunesmith.methods.going_on import check_starting_base, starting_adapter
 from tunesmith.methods.switching import adapters_off
 from tunesmith.methods.trained import describe_trained
@@ -72,6 +72,7 @@ from tunesmith.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from tunesmith.training.complete import shapes_of
 from tunesmith.training.environment import compare_environments, describe_environment
 from tunesmith.training.final_folder import FinalFolder
 from tunesmith.training.head_setup import class_names, head_of
@@ -230,7 +231,8 @@ def execute(
     tell(describe_trained(method, model))
     bound_memory(ranks.place.local_size)
     model_bytes = facts.parameters * DTYPES[dtype].itemsize
-    final = FinalFolder(method, tokenizer, prepared, head)
+    final = FinalFolder(method, tokenizer, prepared, head, method.saved_shapes())
+    shapes = shapes_of(method.trainable)
     on_main(ranks, lambda: rehearse(run, recipe, final, model_bytes))
     with ranks.main_first():
         objectives = make_objectives(
@@ -315,7 +317,7 @@ def execute(
                 saving = ranks.share(progress.is_best) or saving  # whatever the intervals are
             stopping = is_asked_anywhere(stop, ranks)
             if saving or stopping:
-                save(run, whole_run, progress, recipe, strategy, method, optimizer)
+                save(run, whole_run, progress, recipe, strategy, method, optimizer, shapes)
             run.beat()
             trackers.look()
             if stopping:  # a request since then waits for the next step, which is saved
@@ -513,6 +515,7 @@ def save(
     strategy: Strategy,
     method: AppliedMethod,
     optimizer: torch.optim.Optimizer,
+    shapes: Mapping[str, Shape],
 ) -> None:
     """Write a checkpoint and delete those that are beyond the limit."""
     folder, ranks = whole_run.checkpoints, strategy.ranks
@@ -520,7 +523,7 @@ def save(
     state = method.state if isinstance(method, RemembersSteps) else None
 
     def write() -> None:
-        write_checkpoint(folder, progress, training, state)
+        write_checkpoint(folder, progress, training, state, shapes)
         prune(folder, keep=recipe.training.keep_checkpoints, held_out=progress.held_out)
         run.events.write("checkpoint", progress.step, path=f"checkpoints/step-{progress.step}")
 

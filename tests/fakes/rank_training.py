@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 
+from tests.fakes.tiny_headed import make_headed, make_labelled
 from tests.fakes.tiny_llama import language_model, make_examples, make_llama
 from tests.fakes.tiny_preference import is_rejected, make_pairs
 from tunesmith.data.mismatch import Mismatched
 from tunesmith.data.pack import StepPlan
 from tunesmith.methods.base import AppliedMethod, RemembersSteps
+from tunesmith.methods.headed_method import apply_headed
 from tunesmith.methods.select import apply_method
 from tunesmith.models.quantise import quantise_model
 from tunesmith.recipe.method import FullMethod, LoraMethod, Method
@@ -29,7 +31,9 @@ from tunesmith.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from tunesmith.training.head_objective import HeadObjective
 from tunesmith.training.loop import StepDone, train_steps
+from tunesmith.training.loss import LanguageModel
 from tunesmith.training.objective import Objective, TokenObjective
 from tunesmith.training.optimizer import make_optimizer
 from tunesmith.training.preference import PairObjective, RatedObjective, References
@@ -73,6 +77,7 @@ class Case:
     strategy: StrategyPart = DDP
     recompute: bool = False
     silent_row: int | None = None
+    head: str | None = None
 
 
 @dataclass(eq=False)
@@ -83,7 +88,8 @@ class Trainer:
     ranks: Ranks
 
     def __post_init__(self) -> None:
-        self.model = make_llama(dtype=self.case.dtype)
+        headed = make_headed(self.case.head) if self.case.head else None
+        self.model: Any = headed.model if headed else make_llama(dtype=self.case.dtype)
         if self.case.base:
             quantise_model(
                 self.model,
@@ -97,21 +103,30 @@ class Trainer:
             part = part.model_copy(update={"dropout": self.case.dropout})
         alone = self.ranks.size == 1
         strategy = SingleStrategy() if alone else self.case.strategy
-        self.method: AppliedMethod = apply_method(
-            self.model, part, seed=0, steps=len(PLAN), masters=not has_own_masters(strategy)
+        masters = not has_own_masters(strategy)
+        self.method: AppliedMethod = (
+            apply_headed(headed, part, seed=0, steps=len(PLAN))
+            if headed
+            else apply_method(self.model, part, seed=0, steps=len(PLAN), masters=masters)
         )
         self.part = TrainingPart(learning_rate=RATE, schedule="constant", warmup=0)
         self.optimizer = make_optimizer(self.method.trainable, self.part, learning_rate=RATE)
         recipe = Recipe.model_construct(strategy=strategy, training=self.part)
         self.strategy = make_strategy(recipe, self.ranks)
-        self.scored = language_model(
-            self.model, share_prefix=not self.case.dropout, recompute=self.case.recompute
+        shares = not self.case.dropout
+        self.scored = (
+            LanguageModel(decoder=self.model, head=headed.last_layer)
+            if headed
+            else language_model(self.model, share_prefix=shares, recompute=self.case.recompute)
         )
         self.examples, self.plan = make_examples(LENGTHS), PLAN
         if self.case.silent_row is not None:  # nothing of it is supervised
             row = self.examples[self.case.silent_row]
             self.examples[self.case.silent_row] = replace(row, weights=0 * row.weights)
         self.objective: Objective = TokenObjective()
+        if headed and self.case.head:
+            self.examples = make_labelled(self.case.head, LENGTHS)
+            self.objective = HeadObjective(headed)
         if self.case.preference:  # its reference is the model before the first step
             self.examples, self.plan = make_pairs(PAIR_LENGTHS), PAIR_PLAN
             self.objective = preference(self.case.preference, self.scored, self.examples)

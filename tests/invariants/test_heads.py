@@ -29,6 +29,7 @@ from tunesmith.models.headed import Head, HeadedModel, load_headed
 from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.model import ModelPart
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.training.complete import require_complete
 from tunesmith.training.head_objective import HeadObjective
 from tunesmith.training.loss import LanguageModel
 from tunesmith.training.optimizer import make_optimizer
@@ -191,6 +192,7 @@ def test_a_head_is_trained_saved_and_loaded_with_equal_numbers(
         with adapters_off(headed.model):
             torch.testing.assert_close(logits(headed, batch), before)
     applied.save(tmp_path, base=str(folder))
+    require_complete(tmp_path, applied.saved_shapes())
     loaded = as_transformers_loads(folder, tmp_path, head, method)
     torch.testing.assert_close(theirs(loaded, head, batch), after, rtol=1e-4, atol=1e-5)
     again = load_it(tmp_path if method == "full" else folder, head)

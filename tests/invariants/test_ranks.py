@@ -32,6 +32,8 @@ from tunesmith.training.strategies.ranks import Ranks
         Case("lora", base="nf4"),
         Case("adalora"),
         Case("ia3"),
+        Case("lora", head="classes"),
+        Case("full", head="tags"),
     ],
     ids=str,
 )

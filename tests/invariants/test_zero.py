@@ -47,6 +47,8 @@ def test_two_ranks_make_the_steps_of_one(method: str, stage: int) -> None:
         Case("lora", silent_row=6, strategy=zero(2)),
         Case("lora", strategy=zero(2, offload="cpu")),
         Case("full", strategy=zero(3, offload="cpu")),
+        Case("full", head="classes", strategy=zero(2)),
+        Case("lora", head="tags", strategy=zero(1)),
     ],
     ids=str,
 )

@@ -11,7 +11,8 @@ Each holds one or more faults with three parts: what was found, where, what to d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 MAX_FAULTS_IN_MESSAGE = 20
 
@@ -53,6 +54,11 @@ class TunesmithError(Exception):
         if hidden:
             shown.append(f"... and {hidden:,} more of {self.total:,} faults")
         return "\n".join(shown)
+
+    def at(self, old: str, new: str) -> Self:
+        """Return the same error with other words for a place: where a file was to be in the end."""
+        faults = [replace(fault, where=fault.where.replace(old, new)) for fault in self.faults]
+        return type(self)(faults, code=self.code, total=self.total)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle through the faults, so that an error survives the way between processes."""

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunesmith.methods.base import AppliedMethod
+from tunesmith.methods.base import AppliedMethod, Shape
 
 AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # the library's names for what it remembers
 
@@ -45,6 +45,10 @@ class AppliedAdalora:
     def save(self, folder: Path, *, base: str) -> None:
         """Write the adapter with the ranks that are left."""
         self.applied.save(folder, base=base)
+
+    def saved_shapes(self) -> dict[str, Shape]:
+        """Those of the ranks that are left."""
+        return self.applied.saved_shapes()
 
     def add_gradients(self) -> None:
         """Add the penalty's gradient, once a step."""

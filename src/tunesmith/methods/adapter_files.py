@@ -93,7 +93,7 @@ def write_adapter(
         RunError: the disk is full or cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    named = {**_named(updates), **(whole or {})}
+    named = {**named_tensors(updates), **(whole or {})}
     write_weights(folder, {PEFT_PREFIX + name: value for name, value in named.items()})
     ranks = {path: update.a_RI.shape[0] for path, update in updates.items()}
     values = {
@@ -129,7 +129,8 @@ def as_os_error(error: Exception) -> OSError:
     return OSError(int(number) if number.isdigit() else 5, str(error))
 
 
-def _named(updates: Mapping[str, Update]) -> dict[str, Tensor]:
+def named_tensors(updates: Mapping[str, Update]) -> dict[str, Tensor]:
+    """Return the tensors of updates by their names in the file, without its prefix."""
     named: dict[str, Tensor] = {}
     for path, update in updates.items():
         named[path + FACTOR_A], named[path + FACTOR_B] = update.a_RI, update.b_OR

@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+Shape = tuple[int, ...]
+
 
 class AppliedMethod(Protocol):
     """A method in place: the loop trains `trainable`, and the model computes with it."""
@@ -31,6 +33,13 @@ class AppliedMethod(Protocol):
 
     def save(self, folder: Path, *, base: str) -> None:
         """Write what was trained to `folder`; `base` says where the base model is found."""
+        ...
+
+    def saved_shapes(self) -> dict[str, Shape]:
+        """Return the names and shapes of the tensors that `save` writes.
+
+        They are told while this process holds the model whole.
+        """
         ...
 
 

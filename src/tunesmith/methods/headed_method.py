@@ -13,7 +13,7 @@ from tunesmith.core.errors import Fault, ModelError, RecipeError
 from tunesmith.core.run_dir import read_json, write_json
 from tunesmith.methods.adapter_files import PEFT_PREFIX, read_weights, write_weights
 from tunesmith.methods.attach import continue_adapter
-from tunesmith.methods.base import AppliedMethod
+from tunesmith.methods.base import AppliedMethod, Shape
 from tunesmith.methods.full import apply_full
 from tunesmith.methods.lora_method import AppliedLora, OriginalWeight, apply_lora
 from tunesmith.methods.task_word import peft_task
@@ -56,6 +56,11 @@ class AppliedWithHead:
         config = read_json(folder / CONFIG_FILE)
         own = {"modules_to_save": paths, "task_type": self.task}
         write_json(folder / CONFIG_FILE, {**config, **own})
+
+    def saved_shapes(self) -> dict[str, Shape]:
+        """The method's, and the head's."""
+        own = {PEFT_PREFIX + name: shape for name, shape in self.whole.saved_shapes().items()}
+        return {**self.inner.saved_shapes(), **own}
 
 
 def apply_headed(

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.core.errors import Fault, RecipeError
-from tunesmith.methods.adapter_files import Update, write_adapter
+from tunesmith.methods.adapter_files import (
+    PEFT_PREFIX,
+    Update,
+    named_tensors,
+    write_adapter,
+)
+from tunesmith.methods.base import Shape
 from tunesmith.methods.dora import DoraLinear
 from tunesmith.methods.lora import LoraLinear, factors_of
 from tunesmith.methods.start import Factors, default_start, principal_start
@@ -75,6 +81,13 @@ class AppliedLora:
             whole=self.whole.saved() if self.whole else None,
             task=self.task,
         )
+
+    def saved_shapes(self) -> dict[str, Shape]:
+        """Both factors of every layer, twice as wide where a start is subtracted, and the rest."""
+        updates = {path: update_of(layer) for path, layer in self.layers.items()}
+        shapes = {name: tuple(value.shape) for name, value in named_tensors(updates).items()}
+        shapes |= self.whole.saved_shapes() if self.whole else {}
+        return {PEFT_PREFIX + name: shape for name, shape in shapes.items()}
 
     def _alpha(self, update: Update) -> float:
         """The recipe's own where it is what makes the scale, and no rounding beside it."""

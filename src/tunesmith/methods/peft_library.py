@@ -24,7 +24,7 @@ from tunesmith.core.errors import Fault, ModelError, RecipeError
 from tunesmith.core.run_dir import write_json
 from tunesmith.methods.adalora import AppliedAdalora
 from tunesmith.methods.adapter_files import PEFT_PREFIX, read_weights, write_weights
-from tunesmith.methods.base import AppliedMethod
+from tunesmith.methods.base import AppliedMethod, Shape
 from tunesmith.methods.prompts import put_prompt
 from tunesmith.methods.targets import find_targets
 from tunesmith.methods.task_word import peft_task
@@ -76,6 +76,10 @@ class AppliedPeft:
         write_weights(folder, {name: value.detach().clone() for name, value in state.items()})
         own = {"base_model_name_or_path": base, "inference_mode": True}
         write_json(folder / CONFIG_FILE, {**_as_json(self.wrapper.peft_config[ADAPTER]), **own})
+
+    def saved_shapes(self) -> dict[str, Shape]:
+        """What the library saves."""
+        return {name: tuple(value.shape) for name, value in _state(self.wrapper).items()}
 
 
 def apply_peft(model: nn.Module, part: PeftMethod, *, seed: int, steps: int) -> AppliedMethod:

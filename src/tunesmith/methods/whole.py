@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.core.errors import Fault, ModelError, RecipeError
+from tunesmith.methods.base import Shape
 from tunesmith.methods.masters import make_masters, publish_masters
 from tunesmith.methods.module_names import short_names
 from tunesmith.models.linear import is_quantised
@@ -64,6 +65,14 @@ class WholeModules(nn.Module):
         """Return the trained values in fp32, under every name of a weight."""
         return {
             name: self.masters[weight.names[0]].detach().clone()
+            for weight in self._weights
+            for name in weight.names
+        }
+
+    def saved_shapes(self) -> dict[str, Shape]:
+        """Return the shapes of what `saved` returns."""
+        return {
+            name: tuple(self.masters[weight.names[0]].shape)
             for weight in self._weights
             for name in weight.names
         }

@@ -19,6 +19,9 @@ from tunesmith.recipe.yaml_text import KeyPath
 
 ON_QUANTISED = ("lora", "dora", *(word for word, row in ROWS.items() if row.on_quantised))
 
+SPREADABLE = ("adamw",)  # optimizers whose state can be cut into equal parts
+STORED = {"int8": "int8 with fp32 scales", "nf4": "uint8", "fp4": "uint8"}
+
 
 def contradictions(recipe: Recipe, locate: Callable[[KeyPath], str]) -> Iterator[Fault]:
     """Yield a fault for each pair of values that cannot go together."""
@@ -75,12 +78,14 @@ def _strategy_faults(recipe: Recipe, locate: Callable[[KeyPath], str]) -> Iterat
         case FsdpStrategy():
             engine, lower = "FSDP", "use strategy: {type: deepspeed, zero: 2} or ddp"
             where, spreads_weights = locate(("strategy", "type")), True
-    if training.optimizer != "adamw":
+    if training.optimizer not in SPREADABLE:
+        moved = f", and strategy.offload: {strategy.offload} moves these" if strategy.offload else ""
         yield Fault(
-            found=f"{engine} cuts values into equal parts, in which {training.optimizer} would "
-            "find no matrices and other blocks",
+            found=f"training.optimizer: {training.optimizer} with {engine}, which cuts values into "
+            f"equal parts{moved}; the optimizer would find no matrices there and other blocks",
             where=locate(("training", "optimizer")),
-            fix="use optimizer: adamw, whose state is spread over the processes",
+            fix=f"use training.optimizer: {' or '.join(SPREADABLE)}, whose state is spread over "
+            "the processes",
         )
     if method.type == "adalora":
         yield Fault(
@@ -97,9 +102,12 @@ def _spread_faults(recipe: Recipe, engine: str, where: str, lower: str) -> Itera
     """What does not go with weights that are spread over the ranks."""
     method, task, base = recipe.method, recipe.task, recipe.model.base
     if base is not None:
+        dtype = recipe.model.dtype
+        computes = "the model's own type" if dtype == "auto" else dtype
         yield Fault(
-            found=f"{engine} cuts all weights into parts of one type, and those of model.base "
-            f"{base} are packed bytes with scales beside them, under adapters in fp32",
+            found=f"{engine} cuts all weights into parts of one type, and there are three: "
+            f"model.base: {base} is stored in {STORED[base]}, computes in {computes} and has "
+            "adapters in fp32",
             where=where,
             fix=f"{lower}, or leave model.base out",
         )

@@ -6,7 +6,8 @@ other tools that fill it in; everything else (buckets, overlap) goes to the engi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,16 +15,24 @@ from tunesmith.core.errors import Fault, RecipeError
 from tunesmith.core.run_dir import read_json
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.strategy import DeepSpeedStrategy
+from tunesmith.recipe.yaml_text import KeyPath, dotted
 
 AUTO = "auto"
-PLANNED = "training.tokens_per_step and micro_batch_tokens"
 # What the plan of steps decides, and the engine is not asked for.
 BATCH_KEYS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
 LEFT_OUT = (*BATCH_KEYS, "optimizer", "bf16", "fp16")
 
 
-def engine_settings(recipe: Recipe) -> dict[str, Any]:
+def _of_recipe(path: KeyPath) -> str:
+    return f"recipe: {dotted(path)}"
+
+
+def engine_settings(
+    recipe: Recipe, locate: Callable[[KeyPath], str] = _of_recipe
+) -> dict[str, Any]:
     """Return the settings of the recipe's own file that go to the engine; none without a file.
+
+    `locate` tells where in the recipe a value stands.
 
     Raises:
         RecipeError: the file contradicts the recipe; every such value is named.
@@ -38,7 +47,7 @@ def engine_settings(recipe: Recipe) -> dict[str, Any]:
         found = "settings that are no JSON object"
         raise RecipeError(Fault(found=found, where=strategy.config, fix=fix))
     settings = cast("dict[str, Any]", values)
-    faults = list(_faults(settings, recipe, strategy))
+    faults = list(_faults(settings, recipe, strategy, locate))
     if faults:
         raise RecipeError(faults)
     kept = {key: value for key, value in settings.items() if key not in LEFT_OUT}
@@ -56,30 +65,35 @@ def merged(settings: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, A
 
 
 def _faults(
-    settings: Mapping[str, Any], recipe: Recipe, strategy: DeepSpeedStrategy
+    settings: Mapping[str, Any],
+    recipe: Recipe,
+    strategy: DeepSpeedStrategy,
+    locate: Callable[[KeyPath], str],
 ) -> Iterator[Fault]:
-    file = str(strategy.config)
+    file, training = str(strategy.config), recipe.training
+    tokens, at_once = training.tokens_per_step, training.micro_batch_tokens
     for path, value in _leaves(settings):
         if value == AUTO:
             continue
         if path in BATCH_KEYS:
             yield Fault(
-                found=f"{path} is {value}; here {PLANNED} decide it, "
-                f"{recipe.training.tokens_per_step:,} and {recipe.training.micro_batch_tokens:,}",
-                where=file,
+                found=f"{path} is {value}; in the recipe training.tokens_per_step {tokens:,} and "
+                f"training.micro_batch_tokens {at_once:,} make it about "
+                f"{math.ceil(tokens / at_once)} micro-batches a step, over all processes",
+                where=f"{file}; {locate(('training', 'tokens_per_step'))}",
                 fix=f'set {path} to "auto" or remove it',
             )
         elif path.partition(".")[0] == "scheduler":
             yield Fault(
-                found=f"{path} is {value!r}; here training.schedule is {recipe.training.schedule}",
-                where=file,
+                found=f"{path} is {value!r}; here training.schedule is {training.schedule}",
+                where=f"{file}; {locate(('training', 'schedule'))}",
                 fix="remove scheduler",
             )
         known = _decided(recipe, strategy).get(path)
         if known is not None and not _is_same(value, known[1]):
             yield Fault(
                 found=f"{path} is {value!r}, and the recipe's {known[0]} is {known[1]!r}",
-                where=file,
+                where=f"{file}; {locate(tuple(known[0].split('.')))}",
                 fix=f'set {path} to "auto" or remove it, or change {known[0]}',
             )
 

@@ -16,14 +16,16 @@ from typing import Any, Literal, cast
 
 from pydantic import ValidationError
 
-from tunesmith.core.errors import Fault, RecipeError
+from tunesmith.core.errors import Fault, RecipeError, TunesmithError
 from tunesmith.core.run_dir import read_json
 from tunesmith.recipe.consistency import contradictions
 from tunesmith.recipe.continued import expand_adapter
 from tunesmith.recipe.data import SAMPLE_PREFIX
+from tunesmith.recipe.deepspeed_config import engine_settings
 from tunesmith.recipe.faults import to_faults
 from tunesmith.recipe.recipe import Recipe, expand_shorthand, with_rates
 from tunesmith.recipe.recipe_file import read_recipe_text
+from tunesmith.recipe.strategy import DeepSpeedStrategy
 from tunesmith.recipe.template_file import read_template
 from tunesmith.recipe.unknown_keys import PARTS, advise_on_key, keys_of
 from tunesmith.recipe.words import expand_words
@@ -226,9 +228,23 @@ def _check(draft: _Draft) -> Recipe:
         faults = to_faults(error, draft.locate, blank=draft.blank)
         raise RecipeError([*draft.faults, *faults]) from error
     draft.faults += contradictions(recipe, draft.locate)
+    draft.faults += _engine_faults(recipe, draft)
     if draft.faults:
         raise RecipeError(draft.faults)
     return with_rates(recipe)
+
+
+def _engine_faults(recipe: Recipe, draft: _Draft) -> list[Fault]:
+    """What a settings file of an engine's own contradicts; a missing one is told before a run."""
+    strategy = recipe.strategy
+    file = strategy.config if isinstance(strategy, DeepSpeedStrategy) else None
+    if file is None or not Path(file).is_file():
+        return []
+    try:
+        engine_settings(recipe, draft.locate)
+    except TunesmithError as error:
+        return list(error.faults)
+    return []
 
 
 def _with_absolute_paths(draft: _Draft) -> Values:

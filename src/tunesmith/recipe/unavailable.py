@@ -75,6 +75,24 @@ VALUES: dict[str, dict[str, tuple[str, str]]] = {
         "instruction": ("has another name here", "use format: alpaca"),
         "conversations": ("has another name here", "use format: sharegpt"),
     },
+    "training.optimizer": {
+        **dict.fromkeys(
+            ("lion", "sgd", "sophia", "lamb", "muon", "adagrad"),
+            (
+                _NOT_IN_THIS_VERSION,
+                "use training.optimizer: adamw, adamw-8bit, paged-adamw-8bit or adafactor; with "
+                "strategy.offload, and wherever a strategy spreads state, adamw",
+            ),
+        ),
+        **dict.fromkeys(
+            ("adam", "adamw_torch", "adamw_torch_fused", "cpuadam", "deepspeedcpuadam"),
+            ("has another name here", "use optimizer: adamw"),
+        ),
+        **dict.fromkeys(
+            ("adam8bit", "adamw_8bit", "adamw_bnb_8bit"),
+            ("has another name here", "use optimizer: adamw-8bit"),
+        ),
+    },
     "model.dtype": {
         "fp16": ("loses small gradients on a CPU", "use dtype: bf16 or dtype: fp32"),
         "float16": ("loses small gradients on a CPU", "use dtype: bf16 or dtype: fp32"),

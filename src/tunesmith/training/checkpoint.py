@@ -29,6 +29,8 @@ from tunesmith.core.errors import Fault, RunError, TunesmithError
 from tunesmith.core.file_hash import file_sha256
 from tunesmith.core.run_dir import disk_error, read_json, write_json
 from tunesmith.methods.adapter_files import as_os_error
+from tunesmith.methods.base import Shape
+from tunesmith.training.complete import require_complete, require_moments
 
 log = logging.getLogger(__name__)
 
@@ -97,12 +99,15 @@ def write_checkpoint(
     progress: Progress,
     training: TrainingState,
     state: Mapping[str, Tensor] | None = None,
+    shapes: Mapping[str, Shape] | None = None,
 ) -> Path:
     """Write `folder/step-N` and return it; `state` is what the method remembers.
 
+    `shapes` are those of the trained values before they were spread; the file is held beside them.
+
     Raises:
-        RunError: the disk is full or fails; earlier checkpoints are untouched, nothing half-written
-            stays.
+        RunError: the disk is full or fails, or what was written is not whole; earlier checkpoints
+            are untouched, nothing half-written stays.
     """
     final = folder / f"step-{progress.step}"
     temporary = folder / f".{final.name}.{os.getpid()}.tmp"
@@ -112,6 +117,9 @@ def write_checkpoint(
         temporary.mkdir()
         _write_files(temporary, progress, training, state or {})
         _verify(temporary)
+        if shapes is not None:
+            require_complete(temporary, shapes, TRAINED)
+            require_moments(temporary / OPTIMIZER, shapes)
         if final.exists():  # made by this run before it was stopped and resumed from an older one
             shutil.rmtree(final)
         temporary.rename(final)
@@ -119,9 +127,9 @@ def write_checkpoint(
     except (OSError, safetensors.SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise disk_error(final, as_os_error(error)) from error
-    except TunesmithError:
+    except TunesmithError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        raise error.at(str(temporary), str(final)) from error
     return final
 
 

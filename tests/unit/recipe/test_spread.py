@@ -41,6 +41,6 @@ def test_a_run_goes_on_with_another_strategy_and_is_else_as_it_was(tmp_path: Pat
 
 def test_a_strategy_that_does_not_go_with_the_run_is_refused(tmp_path: Path) -> None:
     run_dir = run_of(tmp_path, method="qlora")
-    with pytest.raises(RecipeError, match="packed bytes"):
+    with pytest.raises(RecipeError, match="stored in uint8"):
         change_strategy(run_dir, ["strategy=fsdp"])
     assert recipe_from_resolved(run_dir.resolved_json).strategy == SingleStrategy()
