@@ -63,6 +63,7 @@ from tunesmith.recipe.task import Task, has_head, rows_for
 from tunesmith.tasks.scores.table import require_libraries
 from tunesmith.tracking.beside import Trackers, start_trackers
 from tunesmith.training.assemble import assemble
+from tunesmith.training.batch_plan import plan_batch
 from tunesmith.training.checkpoint import (
     Progress,
     find_newest,
@@ -227,7 +228,9 @@ def execute(
         tell=tell,
     )
     model, method, scored = assembled.model, assembled.method, assembled.scored
-    tell_plan(run_dir, events, part, plan, lengths, method, facts, dtype, memory)
+    origins = read_json(whole_run.resolved_json)["origins"]
+    batch = plan_batch(recipe, plan, ranks.size, origins)
+    tell_plan(run_dir, events, part, plan, lengths, method, facts, dtype, memory, batch)
     tell(describe_trained(method, model))
     bound_memory(ranks.place.local_size)
     model_bytes = facts.parameters * DTYPES[dtype].itemsize

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import pytest
 
 from tests.fakes.rank_training import Case, Trainer, assert_same, halt, resume, train
 from tests.fakes.ranks import in_ranks
-from tunesmith.data.pack import StepPlan
+from tunesmith.core.errors import Fault, RecipeError
+from tunesmith.data.pack import StepPlan, plan_steps
+from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.strategy import DdpStrategy, FsdpStrategy
+from tunesmith.training.batch_plan import plan_batch
 from tunesmith.training.strategies.ranks import Ranks
 
 FSDP = FsdpStrategy(type="fsdp")
@@ -81,3 +85,77 @@ def test_b085_layers_are_computed_again_over_several_ranks(
     (without,) = in_ranks(train, 1, Case())
     first, _ = in_ranks(train, 2, Case(recompute=True, strategy=strategy))
     assert_same(first, without)
+
+
+LEAST: dict[str, Any] = {"model": "tiny", "task": "chat", "data": {"train": "sample:tiny"}}
+
+
+def faults_of(recipe: dict[str, Any] | Path) -> tuple[Fault, ...]:
+    """What a recipe is refused for, told without a device."""
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(recipe)
+    return caught.value.faults
+
+
+@pytest.mark.parametrize(
+    ("base", "types"), [("nf4", ("uint8", "bf16", "fp32")), ("int8", ("int8", "bf16", "fp32"))]
+)
+def test_b079_types_that_one_unit_cannot_hold_are_told_before_anything_is_wrapped(
+    base: str, types: tuple[str, ...]
+) -> None:
+    model = {"source": "tiny", "dtype": "bf16", "base": base}
+    (fault,) = faults_of({**LEAST, "model": model, "strategy": "fsdp"})
+    assert all(one in fault.found for one in types)
+    assert "leave model.base out" in fault.fix
+    # bf16 alone passes; what it computes is in tests/invariants/test_fsdp.py
+    load_recipe({**LEAST, "model": {**model, "base": None}, "strategy": "fsdp"})
+
+
+def recipe_of_sixteen(folder: Path, engine: dict[str, Any]) -> Path:
+    """A recipe of 16 micro-batches a step, beside a settings file of the engine's."""
+    (folder / "engine.json").write_text(json.dumps(engine))
+    strategy = {"type": "deepspeed", "config": "engine.json", "processes": 2}
+    training = {"tokens_per_step": 1600, "micro_batch_tokens": 100}
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(json.dumps({**LEAST, "strategy": strategy, "training": training}))
+    return recipe
+
+
+def test_b082_two_owners_of_accumulation_are_named_with_both_numbers(tmp_path: Path) -> None:
+    recipe = recipe_of_sixteen(tmp_path, {"gradient_accumulation_steps": 4})
+    (fault,) = faults_of(recipe)
+    assert "gradient_accumulation_steps is 4" in fault.found
+    assert "about 16 micro-batches a step" in fault.found
+    assert str(tmp_path / "engine.json") in fault.where
+    assert str(recipe) in fault.where
+
+
+@pytest.mark.parametrize(("ranks", "origin"), [(2, "file"), (4, "launcher")])
+def test_b082_the_plan_tells_every_factor_of_a_step_and_its_source(
+    tmp_path: Path, ranks: int, origin: str
+) -> None:
+    loaded = load_recipe(recipe_of_sixteen(tmp_path, {}))
+    plan = plan_steps(
+        [50] * 32, epochs=1, max_steps=None, tokens_per_step=1600, micro_batch_tokens=100, seed=0
+    )
+    batch = plan_batch(loaded.recipe, plan, ranks, loaded.origins)
+    assert str(batch) == (
+        "each step: tokens 1,600 (training.tokens_per_step, file), in micro-batches of 100 "
+        f"(training.micro_batch_tokens, file): up to 16 of them, {16 // ranks} a process; "
+        f"processes {ranks} (strategy.processes, {origin})"
+    )
+
+
+@pytest.mark.parametrize("strategy", ["deepspeed", "fsdp"])
+@pytest.mark.parametrize("optimizer", ["adamw", "lion", "adamw-8bit"])
+def test_b083_offload_says_which_optimizers_go_with_it(strategy: str, optimizer: str) -> None:
+    training = {"optimizer": optimizer}
+    recipe = {**LEAST, "strategy": {"type": strategy, "offload": "cpu"}, "training": training}
+    if optimizer == "adamw":
+        assert load_recipe(recipe).recipe.training.optimizer == "adamw"
+        return
+    (fault,) = faults_of(recipe)
+    said = fault.found + fault.fix
+    assert f"training.optimizer: {optimizer}" in said
+    assert "strategy.offload" in said
+    assert "adamw" in fault.fix

@@ -79,7 +79,9 @@ def _strategy_faults(recipe: Recipe, locate: Callable[[KeyPath], str]) -> Iterat
             engine, lower = "FSDP", "use strategy: {type: deepspeed, zero: 2} or ddp"
             where, spreads_weights = locate(("strategy", "type")), True
     if training.optimizer not in SPREADABLE:
-        moved = f", and strategy.offload: {strategy.offload} moves these" if strategy.offload else ""
+        moved = (
+            f", and strategy.offload: {strategy.offload} moves these" if strategy.offload else ""
+        )
         yield Fault(
             found=f"training.optimizer: {training.optimizer} with {engine}, which cuts values into "
             f"equal parts{moved}; the optimizer would find no matrices there and other blocks",

@@ -11,6 +11,7 @@ from tunesmith.methods.base import AppliedMethod, count_trainable
 from tunesmith.methods.trained import trained_kinds
 from tunesmith.models.facts import ModelFacts
 from tunesmith.recipe.training import TrainingPart
+from tunesmith.training.batch_plan import BatchPlan
 from tunesmith.training.memory_decision import MemoryDecision
 from tunesmith.training.optimizer import decay_of
 
@@ -23,6 +24,7 @@ def plan_values(
     part: TrainingPart,
     dtype: str,
     memory: MemoryDecision,
+    batch: BatchPlan,
 ) -> dict[str, Any]:
     """Return the content of plan.json; `memory` in bytes, by part."""
     trainable = count_trainable(method)
@@ -30,6 +32,7 @@ def plan_values(
         "total_steps": len(plan),
         "epochs": plan[-1].epoch,
         "micro_batches": sum(len(step.micro_batches) for step in plan),
+        "batch": batch.as_json(),
         "tokens": sum(lengths[row] for step in plan for row in step.rows),
         "trainable_parameters": trainable,
         "trainable_dtype": "fp32",

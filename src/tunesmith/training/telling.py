@@ -16,6 +16,7 @@ from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.models.facts import ModelFacts
 from tunesmith.recipe.training import TrainingPart
+from tunesmith.training.batch_plan import BatchPlan
 from tunesmith.training.loop import StepDone
 from tunesmith.training.memory_decision import MemoryDecision
 from tunesmith.training.plan_values import plan_values
@@ -72,9 +73,10 @@ def tell_plan(
     facts: ModelFacts,
     dtype: str,
     memory: MemoryDecision,
+    batch: BatchPlan,
 ) -> None:
     """Write plan.json and say what the run will take."""
-    values = plan_values(plan, lengths, method, facts, part, dtype, memory)
+    values = plan_values(plan, lengths, method, facts, part, dtype, memory, batch)
     write_json(run_dir.plan_json, values)
     text = (
         f"plan: {len(plan):,} steps over {values['tokens']:,} tokens; "
@@ -83,6 +85,8 @@ def tell_plan(
         f"{values['memory']['total'] / 1e9:.1f} GB of memory expected"
     )
     events.write("plan", message=text, **values)
+    if batch.processes.value > 1:
+        events.write("note", message=str(batch))
 
 
 def _kept_as(base: str | None, dtype: str) -> str:
