@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
-from transformers.core_model_loading import revert_weight_conversion
-from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
 from tunesmith.methods.base import Shape
 from tunesmith.methods.masters import make_masters, publish_masters
-from tunesmith.models.saving import save_model
+from tunesmith.models.saving import save_model, saved_shapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +43,7 @@ class AppliedFull:
 
     def saved_shapes(self) -> dict[str, Shape]:
         """Every weight once, by the names that the library writes for this architecture."""
-        model: Any = self.model
-        state = remove_tied_weights_from_state_dict(dict(model.state_dict()), model)
-        for name in model._keys_to_ignore_on_save or ():
-            state.pop(name, None)
-        on_meta = {name: weight.to("meta") for name, weight in state.items()}
-        written = revert_weight_conversion(model, on_meta)
-        return {name: tuple(weight.shape) for name, weight in written.items()}
+        return saved_shapes(self.model)
 
 
 def apply_full(model: nn.Module, *, masters: bool = True) -> AppliedFull:
