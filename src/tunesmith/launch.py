@@ -23,13 +23,11 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from tunesmith.core.errors import TunesmithError
 from tunesmith.core.log import set_up_logging
-from tunesmith.core.rank_failures import failure_of, tell_death
+from tunesmith.core.rank_failures import run_exit_code, tell_end
 from tunesmith.core.rank_place import LAUNCHER_PID, MEETING_FILE
 from tunesmith.core.run_dir import RunDir
 from tunesmith.core.run_lock import already_held, is_held
-from tunesmith.core.stopping import INTERRUPTED, PAUSED
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.strategy import num_processes
 
@@ -42,7 +40,6 @@ GRACE_S = 15.0
 STACKS_S = 1.0
 # The ranks of a launcher that was killed see it within half a second, and end.
 LAUNCHER_IS_GONE_S = 3.0
-FAILED = TunesmithError.exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,20 +93,12 @@ def _wait(run_dir: RunDir, ranks: Sequence[subprocess.Popen[bytes]]) -> int:
         for number, rank in enumerate(ranks):
             if rank.returncode and number not in told:
                 told.add(number)
-                _tell(run_dir, number, rank.returncode)
+                tell_end(run_dir, number, rank.returncode)
                 deadline = deadline or time.monotonic() + GRACE_S
         if deadline is not None and time.monotonic() > deadline:
             _end(run_dir.ranks, ranks)
         time.sleep(LOOK_EVERY_S)
-    return _exit_code([rank.returncode for rank in ranks])
-
-
-def _tell(run_dir: RunDir, rank: int, exit_code: int) -> None:
-    """See to it that a rank's end has a reason in its folder."""
-    if exit_code in (PAUSED, INTERRUPTED) or failure_of(run_dir.of_rank(rank)) is not None:
-        return
-    if exit_code < 0 or rank != 0:
-        tell_death(run_dir, rank, exit_code)
+    return run_exit_code([rank.returncode for rank in ranks])
 
 
 def _end(folder: Path, ranks: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -123,12 +112,6 @@ def _end(folder: Path, ranks: Sequence[subprocess.Popen[bytes]]) -> None:
     for rank in left:
         rank.kill()
         rank.wait()
-
-
-def _exit_code(codes: Sequence[int]) -> int:
-    """Rank 0's, where it ended by itself: it knows the reason; else that of whoever failed."""
-    first = codes[0] or next((code for code in codes if code), 0)
-    return first if first >= 0 else FAILED
 
 
 if __name__ == "__main__":

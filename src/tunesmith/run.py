@@ -59,6 +59,7 @@ from tunesmith.models.rows_for_model import rows_for_model
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.strategy import num_processes
+from tunesmith.recipe.target import RayTarget
 from tunesmith.recipe.task import Task, has_head, rows_for
 from tunesmith.tasks.scores.table import require_libraries
 from tunesmith.tracking.beside import Trackers, start_trackers
@@ -110,12 +111,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run_dir = RunDir.open(folder)
     try:
         place = rank_place()
-        several = num_processes(recipe_from_resolved(run_dir.resolved_json).strategy) > 1
+        recipe = recipe_from_resolved(run_dir.resolved_json)
     except TunesmithError as error:
         with EventLog(run_dir.events_jsonl) as events:
             return Run(run_dir, events).fail(error)
-    if place is None and several:
-        os.execv(sys.executable, [sys.executable, "-m", "tunesmith.launch", str(run_dir.path)])
+    if place is None and (starter := starter_of(recipe)) is not None:
+        os.execv(sys.executable, [sys.executable, "-m", starter, str(run_dir.path)])
     try:
         with nullcontext() if place is not None and place.rank else hold_run(run_dir):
             return run_rank(run_dir, place or ALONE)
@@ -124,13 +125,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
 
 
+def starter_of(recipe: Recipe) -> str | None:
+    """Return the module that starts the recipe's ranks; None where this process is all of it."""
+    if isinstance(recipe.target, RayTarget):
+        return "tunesmith.platforms.ray"
+    return "tunesmith.launch" if num_processes(recipe.strategy) > 1 else None
+
+
 def run_rank(run_dir: RunDir, place: RankPlace) -> int:
     """Carry out the recipe as one of its ranks; returns the exit code."""
     own = run_dir.of_rank(place.rank)
     if place.rank:
         own.path.mkdir(parents=True, exist_ok=True)
         send_output_to(own.log)
-    torch.set_num_threads(max(1, hardware.cpu_count() // place.local_size))
+    torch.set_num_threads(place.cores or max(1, hardware.cpu_count() // place.local_size))
     stop, trackers = StopRequests(run_dir), Trackers()
     with EventLog(own.events_jsonl) as events:
         run, ranks = Run(own, events), ONE_RANK
@@ -343,12 +351,13 @@ def execute(
 
 
 def on_main(ranks: Ranks, work: Callable[[], Value]) -> Value | None:
-    """Do something on rank 0, with all of this machine's cores, while the other ranks wait."""
+    """Do something on rank 0, with the cores of all ranks here, while the other ranks wait."""
     with ranks.patient():
         found = None
         if ranks.is_main:
             threads = torch.get_num_threads()
-            torch.set_num_threads(hardware.cpu_count())
+            own = ranks.place.cores
+            torch.set_num_threads(own * ranks.place.local_size if own else hardware.cpu_count())
             found = work()
             torch.set_num_threads(threads)
         ranks.wait()

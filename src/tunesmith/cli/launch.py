@@ -24,6 +24,7 @@ from tunesmith.platforms.command import run_command
 from tunesmith.platforms.local import LocalProcess, StopRequest, passed_on_signals, start
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.strategy import num_processes
+from tunesmith.recipe.target import RayTarget
 
 PAUSED = 75
 INTERRUPTED = 130
@@ -57,8 +58,14 @@ def carry_out(run_dir: RunDir, *, as_json: bool, command: Sequence[str] | None =
 def _command(run_dir: RunDir) -> Sequence[str]:
     """One process, or what starts several; under a launcher this is one of its ranks."""
     recipe = recipe_from_resolved(run_dir.resolved_json)
-    processes = 1 if rank_place() else num_processes(recipe.strategy)
-    return run_command(run_dir.path, python=sys.executable, processes=processes)
+    if rank_place():
+        return run_command(run_dir.path, python=sys.executable)
+    return run_command(
+        run_dir.path,
+        python=sys.executable,
+        processes=num_processes(recipe.strategy),
+        on_ray=isinstance(recipe.target, RayTarget),
+    )
 
 
 def show_events(

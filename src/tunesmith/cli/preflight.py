@@ -9,6 +9,7 @@ from tunesmith.models.source import locate
 from tunesmith.recipe import Recipe
 from tunesmith.recipe.deepspeed_config import engine_settings
 from tunesmith.recipe.strategy import require_engine
+from tunesmith.recipe.target import require_platform
 from tunesmith.recipe.task import rows_for
 from tunesmith.tasks.scores.table import require_libraries
 
@@ -35,6 +36,7 @@ def _check_libraries(recipe: Recipe) -> None:
 def _check_engine(recipe: Recipe) -> None:
     engine_settings(recipe)
     require_engine(recipe.strategy)
+    require_platform(recipe.target)
 
 
 def _check_model(recipe: Recipe) -> None:

@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -33,6 +33,7 @@ def train(
     overrides: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     run_dir: Path | None = None,
     resume: bool = False,
+    on: Literal["local", "ray"] | None = None,
     json: bool = False,
 ) -> int:
     """Run a recipe, or go on with a run that was stopped.
@@ -43,14 +44,19 @@ def train(
         The recipe, a YAML file. Not with --resume, which goes on with the run's own.
     overrides:
         A value in place of the recipe's, as key=value, e.g. training.epochs=1. May be repeated.
-        With --resume only the strategy's, e.g. strategy.processes=4.
+        With --resume only the strategy's and the target's, e.g. strategy.processes=4.
     run_dir:
         The folder of the run; by default runs/NAME-DATE-TIME.
     resume:
         Go on with the run in --run-dir.
+    on:
+        Where it happens, in place of the recipe's target: this machine, or a Ray cluster that it is
+        a node of.
     json:
         Print one JSON document at the end, progress on standard error.
     """
+    if on is not None:
+        overrides = ("target.type=ray" if on == "ray" else "target=local", *overrides)
     place = find_place(run_dir or (recipe if resume else None))
     if place is not None and place.rank:
         return carry_out_rank(run_dir or recipe or Path(), place)
@@ -83,7 +89,8 @@ def prepare(loaded: LoadedRecipe, run_dir: Path | None, name: str, *, as_json: b
 def go_on(run_dir: RunDir, *, as_json: bool, overrides: tuple[str, ...] = ()) -> int:
     """Go on with a stopped run; one that is finished is shown again.
 
-    `overrides` may change the strategy, which changes no numbers beyond their last digits.
+    `overrides` may change the strategy and the target, which changes no numbers beyond their last
+    digits.
     """
     state = run_dir.read_state()
     if state and state.status == "succeeded":
@@ -147,8 +154,8 @@ def _folder_to_resume(
     others = [one for one in overrides if not sets_strategy(one)]
     if others:
         found = f"--set {others[0]} together with --resume"
-        fix = "leave it out: a run goes on as it began (only its strategy may change); start a new "
-        fix += "run for other values"
+        fix = "leave it out: a run goes on as it began (only its strategy and target may change); "
+        fix += "start a new run for other values"
         raise UserError(Fault(found=found, where="the command line", fix=fix))
     if recipe is not None and (run_dir is not None or not recipe.is_dir()):
         found = f"the recipe {recipe} together with --resume"

@@ -7,10 +7,12 @@ Rank 0 waits for such a word before it tells the run folder that a connection wa
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from tunesmith.core.errors import Fault, RunError, TunesmithError, UserError
 from tunesmith.core.events import Event, EventLog, read_events
 from tunesmith.core.run_dir import RunDir
+from tunesmith.core.stopping import INTERRUPTED, PAUSED
 
 BROKEN = "rank_gone"
 WAIT_S = 6.0
@@ -49,6 +51,20 @@ def failure_of(run_dir: RunDir) -> Event | None:
     """Return the error that a rank told in its own folder; not that others were gone."""
     errors = [event for event in read_events(run_dir.events_jsonl) if event["type"] == "error"]
     return next((event for event in reversed(errors) if event.get("code") != BROKEN), None)
+
+
+def tell_end(run_dir: RunDir, rank: int, exit_code: int) -> None:
+    """See to it that a rank's end has a reason in its folder."""
+    if exit_code in (0, PAUSED, INTERRUPTED) or failure_of(run_dir.of_rank(rank)) is not None:
+        return
+    if exit_code < 0 or rank != 0:
+        tell_death(run_dir, rank, exit_code)
+
+
+def run_exit_code(codes: Sequence[int]) -> int:
+    """Return rank 0's, where it ended by itself: it knows the reason; else whoever's failed."""
+    first = codes[0] or next((code for code in codes if code), 0)
+    return first if first >= 0 else TunesmithError.exit_code
 
 
 def tell_death(run_dir: RunDir, rank: int, exit_code: int) -> None:

@@ -20,6 +20,7 @@ from tunesmith.core.errors import Fault, MachineError
 
 MEETING_FILE = "TUNESMITH_MEETING_FILE"  # set by our launcher
 LAUNCHER_PID = "TUNESMITH_LAUNCHER_PID"
+CORES = "TUNESMITH_CORES"  # set where a process may use some of the machine's cores only
 DEFAULT_PORT = "29500"  # torchrun's
 WHERE = "the environment"
 
@@ -28,7 +29,8 @@ WHERE = "the environment"
 class RankPlace:
     """Rank `rank` of `size`; on this machine it is `local_rank` of `local_size`.
 
-    `meeting` is the address at which the ranks find each other, as torch.distributed takes it.
+    `meeting` is the address at which the ranks find each other, as torch.distributed takes it;
+    `cores` are those that were given to this rank, where its launcher gives out any.
     """
 
     rank: int
@@ -36,6 +38,7 @@ class RankPlace:
     local_rank: int
     local_size: int
     meeting: str
+    cores: int | None = None
 
 
 ALONE = RankPlace(rank=0, size=1, local_rank=0, local_size=1, meeting="")
@@ -79,7 +82,12 @@ def rank_place(environment: Mapping[str, str] | None = None) -> RankPlace | None
         raise MachineError(Fault(found=found, where=WHERE, fix=fix), code="ranks")
     meeting = "" if size == 1 else _meeting(environment, is_one_machine=local_size == size)
     return RankPlace(
-        rank=rank, size=size, local_rank=local_rank, local_size=local_size, meeting=meeting
+        rank=rank,
+        size=size,
+        local_rank=local_rank,
+        local_size=local_size,
+        meeting=meeting,
+        cores=_number(environment, CORES) if CORES in environment else None,
     )
 
 

@@ -7,6 +7,7 @@ from tunesmith.recipe.model import ModelPart
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.share import Share
 from tunesmith.recipe.strategy import StrategyPart
+from tunesmith.recipe.target import TargetPart
 from tunesmith.recipe.task import TaskPart
 from tunesmith.recipe.tracking import TrackingPart
 from tunesmith.recipe.training import TrainingPart
@@ -22,6 +23,7 @@ __all__ = [
     "Recipe",
     "Share",
     "StrategyPart",
+    "TargetPart",
     "TaskPart",
     "TrackingPart",
     "TrainingPart",

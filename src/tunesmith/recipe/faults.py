@@ -15,6 +15,7 @@ from tunesmith.recipe.method import METHOD_TYPES
 from tunesmith.recipe.part import Part
 from tunesmith.recipe.recipe import SHORTHANDS
 from tunesmith.recipe.strategy import STRATEGY_TYPES
+from tunesmith.recipe.target import TARGET_TYPES
 from tunesmith.recipe.task import ForeignOptionError
 from tunesmith.recipe.unavailable import VALUES
 from tunesmith.recipe.unknown_keys import PARTS, advise_on_key, keys_of
@@ -60,6 +61,8 @@ def _recipe_path(loc: Sequence[str | int]) -> KeyPath:
         if part == "method" and step in METHOD_TYPES:
             continue
         if part == "strategy" and step in STRATEGY_TYPES:
+            continue
+        if part == "target" and step in TARGET_TYPES:
             continue
         if part == "task" and step in ("chat", "completion", "preference"):
             continue

@@ -13,6 +13,7 @@ from tunesmith.recipe.model import ModelPart
 from tunesmith.recipe.part import Part
 from tunesmith.recipe.peft_method import PeftMethod
 from tunesmith.recipe.strategy import SingleStrategy, StrategyPart
+from tunesmith.recipe.target import LocalTarget, TargetPart
 from tunesmith.recipe.task import PreferenceTask, Task, TaskPart, expand_task, has_head
 from tunesmith.recipe.tracking import TrackingPart
 from tunesmith.recipe.training import TrainingPart
@@ -23,6 +24,7 @@ SHORTHANDS = {
     "task": "type",
     "method": "type",
     "strategy": "type",
+    "target": "type",
     "tracking": "to",
 }
 
@@ -47,6 +49,9 @@ class Recipe(Part):
     strategy: Annotated[
         StrategyPart, _expand("strategy"), Field(description="How the work is spread.")
     ] = SingleStrategy()
+    target: Annotated[
+        TargetPart, _expand("target"), Field(description="Where the run happens.")
+    ] = LocalTarget()
     evaluation: Annotated[EvaluationPart, Field(description="What is measured.")] = EvaluationPart()
     tracking: Annotated[
         TrackingPart, _expand("tracking"), Field(description="Which trackers are told.")

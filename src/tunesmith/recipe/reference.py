@@ -17,6 +17,7 @@ from tunesmith.recipe.model import ModelPart, SpecialTokens
 from tunesmith.recipe.part import Part
 from tunesmith.recipe.peft_method import PeftMethod
 from tunesmith.recipe.strategy import DdpStrategy, DeepSpeedStrategy, FsdpStrategy, SingleStrategy
+from tunesmith.recipe.target import LocalTarget, RayTarget
 from tunesmith.recipe.task import ClassificationTask, NerTask, PreferenceTask, QaTask, WrittenTask
 from tunesmith.recipe.tracking import TrackingPart
 from tunesmith.recipe.training import TrainingPart
@@ -49,6 +50,8 @@ PARTS: tuple[tuple[str, type[Part]], ...] = (
     ("strategy, type: ddp", DdpStrategy),
     ("strategy, type: deepspeed", DeepSpeedStrategy),
     ("strategy, type: fsdp", FsdpStrategy),
+    ("target, type: local", LocalTarget),
+    ("target, type: ray", RayTarget),
     ("evaluation", EvaluationPart),
     ("tracking", TrackingPart),
 )

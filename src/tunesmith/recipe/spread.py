@@ -1,4 +1,4 @@
-"""Another strategy for a run that goes on: checkpoints hold whole values, whoever wrote them."""
+"""Another strategy or target for a run that goes on: checkpoints hold whole values, by name."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from tunesmith.recipe.consistency import contradictions
 from tunesmith.recipe.load import load_recipe, recipe_from_resolved
 from tunesmith.recipe.yaml_text import dotted
 
-STRATEGY = "strategy"
-# The least recipe, so that the strategy's values are read as in any other.
+PARTS = ("strategy", "target")
+# The least recipe, so that the values of these parts are read as in any other.
 LEAST = {"model": "any", "task": "chat", "data": {"train": "any"}}
 
 
 def sets_strategy(override: str) -> bool:
-    """Whether a `--set` is about the strategy."""
-    return override.partition("=")[0].strip().partition(".")[0] == STRATEGY
+    """Whether a `--set` is about the strategy or the target."""
+    return override.partition("=")[0].strip().partition(".")[0] in PARTS
 
 
 def change_strategy(run_dir: RunDir, overrides: Sequence[str]) -> None:
-    """Put other values of the strategy into a run's own recipe.
+    """Put other values of the strategy and the target into a run's own recipe.
 
     Raises:
         RecipeError: there are no such values, or they do not go with the rest of the recipe.
     """
     content: dict[str, Any] = read_json(run_dir.resolved_json)
-    draft = {**LEAST, STRATEGY: content["recipe"][STRATEGY]}
-    changed = load_recipe(draft, overrides)
-    strategy = changed.recipe.strategy
-    recipe = recipe_from_resolved(run_dir.resolved_json).model_copy(update={STRATEGY: strategy})
+    own = {part: content["recipe"][part] for part in PARTS if part in content["recipe"]}
+    changed = load_recipe({**LEAST, **own}, overrides)
+    values = {"strategy": changed.recipe.strategy, "target": changed.recipe.target}
+    recipe = recipe_from_resolved(run_dir.resolved_json).model_copy(update=values)
     faults = list(contradictions(recipe, lambda path: f"--set {dotted(path)}"))
     if faults:
         raise RecipeError(faults)
     origins = {key: origin for key, origin in content["origins"].items() if not sets_strategy(key)}
-    own = {key: origin for key, origin in changed.origins.items() if sets_strategy(key)}
-    content["recipe"][STRATEGY] = strategy.model_dump(mode="json")
-    write_json(run_dir.resolved_json, {**content, "origins": {**origins, **own}})
+    origins |= {key: origin for key, origin in changed.origins.items() if sets_strategy(key)}
+    content["recipe"] |= {key: part.model_dump(mode="json") for key, part in values.items()}
+    write_json(run_dir.resolved_json, {**content, "origins": origins})

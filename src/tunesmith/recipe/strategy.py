@@ -14,8 +14,9 @@ from tunesmith.recipe.part import Part
 Processes = Annotated[
     Literal["auto"] | Annotated[int, Field(ge=1)],
     Field(
-        description="Processes on this machine: one for each GPU, or 2 without a GPU; under "
-        "torchrun, srun or mpirun the launcher's number holds."
+        description="Processes on this machine: one for each GPU, or 2 without a GPU; on a Ray "
+        "cluster one for each of its GPUs, or else of its nodes; under torchrun, srun or "
+        "mpirun the launcher's number holds."
     ),
 ]
 HangAfter = Annotated[

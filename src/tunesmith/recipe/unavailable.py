@@ -9,7 +9,6 @@ from tunesmith.recipe.evaluation import OWN_METRICS
 
 _NOT_IN_THIS_VERSION = "is not available in this version"
 _USE_LORA = "use method: lora"
-_USE_DDP = "use strategy: ddp, which divides each step's rows over processes, or single"
 # Recipe path -> word -> (why not, what to write instead).
 VALUES: dict[str, dict[str, tuple[str, str]]] = {
     "task.type": {
@@ -52,7 +51,10 @@ VALUES: dict[str, dict[str, tuple[str, str]]] = {
         "none": ("leaves nothing to train", "use method: lora or method: full"),
     },
     "strategy.type": {
-        "ray": (_NOT_IN_THIS_VERSION, _USE_DDP),
+        "ray": (
+            "is where a run happens, not how its work is spread",
+            "set target: ray, and strategy: ddp, which divides each step's rows, or single",
+        ),
         "fsdp2": ("has another name here", "use strategy: fsdp"),
         "zero": ("is a part of DeepSpeed", "use strategy: {type: deepspeed, zero: 2}"),
         **dict.fromkeys(("dp", "data-parallel"), ("has another name here", "use strategy: ddp")),
@@ -118,7 +120,6 @@ KEYS: dict[str, tuple[str, str]] = {
         _NOT_IN_THIS_VERSION,
         "remove it; tunesmith merge makes one model of final/ and its base",
     ),
-    "target": (_NOT_IN_THIS_VERSION, "remove it; the run happens on this machine"),
     "load_in_4bit": ("has another name here", "use model.base: nf4"),
     "load_in_8bit": ("has another name here", "use model.base: int8"),
     "trust_remote_code": (

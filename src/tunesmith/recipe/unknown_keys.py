@@ -18,6 +18,7 @@ from tunesmith.recipe.part import Part
 from tunesmith.recipe.peft_method import PeftMethod
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.strategy import STRATEGIES
+from tunesmith.recipe.target import TARGETS
 from tunesmith.recipe.task import ClassificationTask, NerTask, PreferenceTask, QaTask, WrittenTask
 from tunesmith.recipe.tracking import TrackingPart
 from tunesmith.recipe.training import TrainingPart
@@ -33,6 +34,7 @@ PARTS: dict[str, tuple[type[Part], ...]] = {
     "method": (LoraMethod, FullMethod, PeftMethod),
     "training": (TrainingPart,),
     "strategy": STRATEGIES,
+    "target": TARGETS,
     "evaluation": (EvaluationPart,),
     "tracking": (TrackingPart,),
 }
@@ -58,11 +60,11 @@ def advise_on_key(part: str, key: str) -> tuple[str, str]:
         return found, f"use {COMMAND_OPTIONS[word]}"
     if word in keys_of(part) and part == "method":
         return f"{path} does not belong to this method", f"remove {path}, or use method.type: lora"
-    if word in keys_of(part) and part == "strategy":
-        types = _types_with("strategy", word)
+    if word in keys_of(part) and part in ("strategy", "target"):
+        types = _types_with(part, word)
         return (
-            f"{path} does not belong to this strategy",
-            f"remove {path}, or use strategy.type: {types}",
+            f"{path} does not belong to this {part}",
+            f"remove {path}, or use {part}.type: {types}",
         )
     if word in keys_of(part) and part == "task":
         return (

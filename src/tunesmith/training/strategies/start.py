@@ -25,7 +25,7 @@ from tunesmith.training.strategies.base import Strategy
 from tunesmith.training.strategies.ddp import DataParallel
 from tunesmith.training.strategies.ranks import Ranks, join
 from tunesmith.training.strategies.single import Single
-from tunesmith.training.strategies.watch import Watch
+from tunesmith.training.strategies.watch import Watch, end_with_launcher
 
 # A warning is worth its line from this share of idle ranks on.
 IDLE_SHARE = 0.2
@@ -102,6 +102,7 @@ def meet(
 ) -> Ranks:
     """Meet the other ranks, and begin to watch over them; `tell` is called where one hangs."""
     if place.size == 1 or isinstance(recipe.strategy, SingleStrategy):
+        end_with_launcher()
         return Ranks(place)
     watch = Watch(run_dir.ranks, place, recipe.strategy.hang_after_s, tell)
     watch.start()

@@ -94,7 +94,7 @@ class Watch:
         launcher = int(os.environ.get(LAUNCHER_PID) or os.getppid())
         while not self._has_ended:
             time.sleep(min(LOOK_EVERY_S, self.limit_s / 4))
-            if os.getppid() != launcher:
+            if _is_launcher_gone(launcher):
                 os._exit(EXIT_CODE)
             silence = self._silence_s()
             if self._is_stepping and silence is not None and silence > self.limit_s:
@@ -122,6 +122,22 @@ class Watch:
             "checkpoint with --resume, or set a longer strategy.hang_after_s",
         )
         return RunError(fault, code="rank_hangs")
+
+
+def end_with_launcher() -> None:
+    """Let a run of one process end where the process that has started it as a rank is gone."""
+    if LAUNCHER_PID in os.environ:
+        threading.Thread(target=_wait_for_launcher_to_go, daemon=True).start()
+
+
+def _wait_for_launcher_to_go() -> None:
+    while not _is_launcher_gone(int(os.environ[LAUNCHER_PID])):
+        time.sleep(LOOK_EVERY_S)
+    os._exit(EXIT_CODE)
+
+
+def _is_launcher_gone(launcher: int) -> bool:
+    return os.getppid() != launcher
 
 
 def _read(path: Path) -> str:
