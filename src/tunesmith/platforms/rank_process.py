@@ -101,7 +101,9 @@ class RankProcess:
         self.end_at_once()
 
     def end_at_once(self) -> None:
-        """End the rank and its children."""
+        """End the rank and its children, and let go of the port."""
+        if self._socket is not None:
+            self._socket.close()
         if self._popen is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._popen.pid, signal.SIGKILL)
@@ -112,9 +114,10 @@ class RankProcess:
 
         The rank itself may still take it: both set SO_REUSEADDR, and this one does not listen.
         """
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("", 0))
+        if self._socket is None:
+            self._socket = socket.socket()
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind(("", 0))
         return int(self._socket.getsockname()[1])
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,12 @@ time.sleep(30)
 
 
 @pytest.fixture
-def rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RankProcess:
+def rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RankProcess]:
     (tmp_path / "ranks").mkdir()
     monkeypatch.setattr(rank_process, "run_command", lambda _, python: (python, "-c", RANK))
-    return RankProcess(tmp_path)
+    process = RankProcess(tmp_path)
+    yield process
+    process.end_at_once()
 
 
 def wait_for(log: Path, text: str) -> None:
