@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -171,6 +172,61 @@ def test_another_launchers_ranks_make_the_run(make: Callable[..., RunDir], tmp_p
     assert done.stdout.count("step 3/3") == 1  # rank 0 alone prints
     assert sorted(losses_of(run_dir)) == [1, 2, 3]
     assert read_json(run_dir.environment_json)["ranks"] == 2
+
+
+def start_agent(run_dir: RunDir, port: int, *options: str) -> subprocess.Popen[bytes]:
+    """Start torchrun as on one of two machines, with one rank."""
+    command = ["torch.distributed.run", "--nproc-per-node=1", "--rdzv-backend=c10d"]
+    command += [f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=run", *options]
+    command += ["-m", "tunesmith.run", str(run_dir.path)]
+    with run_dir.log.open("ab") as log:
+        return subprocess.Popen([sys.executable, "-m", *command], stdout=log, stderr=log)
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        return int(taken.getsockname()[1])
+
+
+def test_two_agents_of_torchrun_carry_out_one_run(make: Callable[..., RunDir]) -> None:
+    quick = {"training": {"max_steps": 4}, "evaluation": QUIET}
+    one, two = make("no-agent", **quick), make("agents", strategy=ddp(), **quick)
+    alone = start_run(one)
+    port = free_port()
+    agents = [start_agent(two, port, "--nnodes=2") for _ in range(2)]
+    assert alone.wait(TIMEOUT_S) == 0
+    assert [agent.wait(TIMEOUT_S) for agent in agents] == [0, 0], logs_of(two)
+    assert losses_of(two) == pytest.approx(losses_of(one), rel=1e-4)
+    assert read_json(two.environment_json)["ranks"] == 2
+
+
+@pytest.mark.skipif(os.environ.get("TUNESMITH_AGENTS") != "all", reason="TUNESMITH_AGENTS=all")
+@pytest.mark.parametrize("is_elastic", [False, True], ids=["fixed", "elastic"])
+def test_an_agent_that_dies_ends_the_run_or_leaves_it_to_the_other(
+    make: Callable[..., RunDir], *, is_elastic: bool
+) -> None:
+    run_dir = make(f"dies-{is_elastic}", strategy=ddp(), evaluation=QUIET)
+    options = ["--nnodes=1:2", "--max-restarts=3"] if is_elastic else ["--nnodes=2"]
+    port = free_port()
+    first = start_agent(run_dir, port, *options)  # the store of the meeting is in this one
+    time.sleep(3)
+    second = start_agent(run_dir, port, *options)
+    wait_for_step(run_dir, first, 6)
+    assert read_json(run_dir.environment_json)["ranks"] == 2
+    second.kill()
+    second.wait()
+    started = time.monotonic()
+    code = first.wait(TIMEOUT_S)
+    print(time.monotonic() - started)
+    if is_elastic:
+        assert code == 0, logs_of(run_dir)
+        assert max(losses_of(run_dir)) == read_json(run_dir.plan_json)["total_steps"]
+        return
+    assert code == 1, logs_of(run_dir)
+    (error,) = errors_of(run_dir)
+    assert error["exit_code"] == 3
+    assert start_run(run_dir).wait(TIMEOUT_S) == 0  # goes on from the checkpoint
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,18 @@
-"""Runs on a Ray cluster of two nodes on this machine: like one process, also where one dies."""
+"""Runs on a Ray cluster of two nodes on this machine: like one process, also where one dies.
+
+`TUNESMITH_RAY=all scripts/test tests/end_to_end/test_ray.py` runs what takes longer, too.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.fakes.tiny_run import (
@@ -17,12 +25,13 @@ from tests.fakes.tiny_run import (
     wait_for_step,
     weights_of,
 )
-from tunesmith.core.events import read_events
+from tunesmith.core.events import Event, read_events
 from tunesmith.core.run_dir import RunDir, read_json
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
-# What Ray leaves open or uses of Python's past is not ours to mend.
+# What Ray leaves open, or uses of Python's past, is not ours to mend.
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]
+long = pytest.mark.skipif(os.environ.get("TUNESMITH_RAY") != "all", reason="TUNESMITH_RAY=all")
 
 TWO = {"type": "ddp", "processes": 2}
 
@@ -62,20 +71,101 @@ def logs_of(run_dir: RunDir) -> str:
     return "\n".join(f"{file}\n{file.read_text()}" for file in files)
 
 
+def events_of(run_dir: RunDir, kind: str) -> list[Event]:
+    return [event for event in read_events(run_dir.events_jsonl) if event["type"] == kind]
+
+
+def wait_for_no_ranks(run_dir: RunDir) -> None:
+    """Wait until no process of this machine carries out the run."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while any(
+        "tunesmith.run" in process.info["cmdline"] and str(run_dir.path) in process.info["cmdline"]
+        for process in psutil.process_iter(["cmdline"])
+        if process.info["cmdline"]
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@long
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)], ids=["SIGINT", "SIGTERM"]
+)
+def test_a_request_to_stop_reaches_all_ranks(
+    make: Callable[..., RunDir], number: signal.Signals, code: int
+) -> None:
+    run_dir = make(f"stopped-{code}", strategy=TWO, target={})
+    process = start_run(run_dir)
+    wait_for_step(run_dir, process, 2)
+    process.send_signal(number)
+    assert process.wait(TIMEOUT_S) == code, logs_of(run_dir)
+    state = run_dir.read_state()
+    assert state is not None
+    assert (state.status, (run_dir.checkpoints / f"step-{state.step}").is_dir()) == (
+        "stopped",
+        True,
+    )
+
+
+@long
+def test_ranks_end_where_the_command_is_killed(make: Callable[..., RunDir]) -> None:
+    run_dir = make("orphaned", strategy=TWO, target={})
+    process = start_run(run_dir)
+    wait_for_step(run_dir, process, 2)
+    process.kill()
+    process.wait()
+    wait_for_no_ranks(run_dir)
+    assert start_run(run_dir).wait(TIMEOUT_S) == 0, logs_of(run_dir)  # there is room again
+
+
+@long
+def test_a_rank_that_is_killed_on_a_node_that_is_well_fails_the_run(
+    make: Callable[..., RunDir],
+) -> None:
+    run_dir = make("killed", strategy=TWO, target={})
+    process = start_run(run_dir)
+    wait_for_step(run_dir, process, 2)
+    second = run_dir.of_rank(1).read_state()
+    assert second is not None
+    assert second.pid is not None
+    os.kill(second.pid, signal.SIGKILL)
+    assert process.wait(TIMEOUT_S) == 3, logs_of(run_dir)
+    (error,) = events_of(run_dir, "error")
+    assert "rank 1 ended by signal 9" in error["faults"][0]["found"]
+    assert not events_of(run_dir, "restart")
+
+
+def test_too_little_room_is_said_with_what_is_there(make: Callable[..., RunDir]) -> None:
+    run_dir = make("no-room", strategy=TWO, target={"cores": 2, "wait_s": 1.0})
+    assert start_run(run_dir).wait(TIMEOUT_S) == 2, logs_of(run_dir)
+    (error,) = events_of(run_dir, "error")
+    assert error["code"] == "no_room"
+    found = error["faults"][0]["found"]
+    assert "no room for 2 processes of 2 cores each" in found
+    assert "could hold 0 if it were empty" in found
+    assert "2 cores are free" in found
+
+
 def test_a_run_on_two_nodes_is_like_one_process_and_goes_on_when_a_node_dies(
     make: Callable[..., RunDir], cluster: Any
 ) -> None:
     one, two = make("one"), make("two", strategy=TWO, target={})
-    assert start_run(one).wait(TIMEOUT_S) == 0
+    alone = start_run(one)
+    process: subprocess.Popen[bytes] = start_run(two)
+    assert alone.wait(TIMEOUT_S) == 0
     total = read_json(one.plan_json)["total_steps"]
 
-    process = start_run(two)
     wait_for_step(two, process, total // 2)
     assert read_json(two.environment_json)["ranks"] == 2
     cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
     assert process.wait(TIMEOUT_S) == 0, logs_of(two)
-    assert losses_of(two) == pytest.approx(losses_of(one), rel=1e-4)
+    expected = losses_of(one)
+    steps = events_of(two, "step")  # some of them twice: by two ranks, then by one
+    assert {step["step"] for step in steps} == expected.keys()
+    for step in steps:
+        assert step["loss"] == pytest.approx(expected[step["step"]], rel=1e-4), step
     ours, theirs = weights_of(two), weights_of(one)
     assert all(ours[name].allclose(theirs[name], atol=1e-3) for name in theirs)
-    (restart,) = [event for event in read_events(two.events_jsonl) if event["type"] == "restart"]
+    (restart,) = events_of(two, "restart")
     assert (restart["ranks"], restart["restart"]) == (1, 1)
+    assert (two.path / "ranks-lost-1").is_dir()
