@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import shutil
+import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -22,13 +24,19 @@ from tunesmith.core.errors import Fault, MachineError, RunError, TunesmithError,
 RunStatus = Literal["created", "running", "stopped", "succeeded", "failed"]
 Control = Literal["pause", "cancel"]
 
+# A run on another machine counts as going on for so long after its last sign of life: a step or an
+# evaluation may take minutes.
+HEARD_WITHIN_S = 600.0
 # A process cannot have written a heartbeat before it existed; clocks of the two differ by ticks.
 CLOCK_TOLERANCE_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """What `state.json` holds. `heartbeat` is the unix time of the last sign of life."""
+    """What `state.json` holds. `heartbeat` is the unix time of the last sign of life.
+
+    `host` is the machine of the process with the number `pid`.
+    """
 
     status: RunStatus
     pid: int | None
@@ -37,6 +45,7 @@ class RunState:
     total_steps: int | None
     message: str = ""
     error_code: str = ""
+    host: str = field(default_factory=platform.node)
 
 
 @dataclass(frozen=True)
@@ -167,7 +176,7 @@ class RunDir:
         if not self.state_json.exists():
             return None
         values = cast(dict[str, Any], read_json(self.state_json))
-        known = {field.name for field in fields(RunState)}
+        known = {one.name for one in fields(RunState)}
         return RunState(**{key: value for key, value in values.items() if key in known})
 
     def read_control(self) -> Control | None:
@@ -213,8 +222,8 @@ def read_json(path: Path) -> Any:
 
 
 def is_alive(state: RunState) -> bool:
-    """Whether the process that wrote `state` still runs (its number may have a new owner)."""
-    if state.pid is None:
+    """Whether the process that wrote `state` still runs here (its number may have a new owner)."""
+    if state.pid is None or _is_elsewhere(state):
         return False
     try:
         process = psutil.Process(state.pid)
@@ -226,12 +235,20 @@ def is_alive(state: RunState) -> bool:
 
 
 def describe_status(state: RunState | None) -> str:
-    """The status for people: a running state whose process is gone is "interrupted"."""
+    """The status for people: a running state whose process is gone is "interrupted".
+
+    The process of a run on another machine cannot be asked for; its last sign of life is old.
+    """
     if state is None:
         return "not started"
-    if state.status == "running" and not is_alive(state):
-        return "interrupted"
-    return state.status
+    if state.status != "running":
+        return state.status
+    heard = _is_elsewhere(state) and time.time() - state.heartbeat < HEARD_WITHIN_S
+    return "running" if heard or is_alive(state) else "interrupted"
+
+
+def _is_elsewhere(state: RunState) -> bool:
+    return state.host != platform.node()
 
 
 def disk_error(path: Path, error: OSError) -> TunesmithError:

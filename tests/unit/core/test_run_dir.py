@@ -152,6 +152,12 @@ def test_control_takes_two_words(tmp_path: Path, text: str, word: str | None) ->
     assert run_dir.read_control() == word
 
 
+def test_a_run_on_another_machine_goes_on_while_it_is_heard_of() -> None:
+    assert describe_status(state(host="elsewhere")) == "running"
+    assert not is_alive(state(host="elsewhere"))  # its number is another process here
+    assert describe_status(state(host="elsewhere", heartbeat=time.time() - 900)) == "interrupted"
+
+
 def test_a_running_process_is_alive() -> None:
     assert is_alive(state())
     assert describe_status(state()) == "running"
