@@ -40,11 +40,23 @@ TWO = {"type": "ddp", "processes": 2}
 def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 1, "include_dashboard": False}
-    made = Cluster(initialize_head=True, head_node_args=head)
-    made.add_node(num_cpus=1)
+    made = Cluster()
+    for node in ({"include_dashboard": False}, {}):
+        add_node(made, num_cpus=1, **node)
     yield made
     made.shutdown()
+
+
+def add_node(cluster: Any, **settings: Any) -> None:
+    """Add a node; Ray gives it 30 s to start, which is little on a busy machine."""
+    for left in (2, 1, 0):
+        try:
+            cluster.add_node(**settings)
+        except Exception as error:
+            if "timed out during startup" not in str(error) or not left:
+                raise
+        else:
+            return
 
 
 @pytest.fixture(scope="module")
