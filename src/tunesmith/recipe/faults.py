@@ -28,6 +28,8 @@ EXPECTED = {
     "data.validation": "a file, or a share such as 10%",
     "training.warmup": "a share of the steps such as 3%, or a whole number of steps",
     "training.betas": "two numbers from 0 to below 1, e.g. [0.9, 0.999]",
+    "strategy.processes": "auto, or a whole number from 1 on",
+    "target.cores": "auto, or a whole number from 1 on",
     "method.targets": "all-linear, attention, mlp, or a list of module names",
 }
 # Lists whose wrong items are named one by one.
