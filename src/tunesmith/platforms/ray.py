@@ -22,13 +22,16 @@ from tunesmith.recipe.target import require_platform
 
 log = logging.getLogger(__name__)
 
+# Ray ends the actors of a driver that was killed, and the ranks see that within half a second.
+DRIVER_IS_GONE_S = 5.0
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The process; returns the run's exit code."""
     (folder,) = arguments or sys.argv[1:]
     set_up_logging()
     run_dir = RunDir.open(folder)
-    if is_held(run_dir):
+    if is_held(run_dir, patience_s=DRIVER_IS_GONE_S):
         refused = already_held(run_dir)
         log.error("%s", refused)
         return refused.exit_code

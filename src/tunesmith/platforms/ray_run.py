@@ -200,7 +200,7 @@ def _lost_among(told: Sequence[Any], actors: Sequence[RankActor]) -> LostRanks |
 
 
 def _loss(actor: RankActor, lost: Lost) -> str:
-    return f"on {actor.address} ({lost.reason})"
+    return f"on {actor.address} (Ray says: {lost.reason})"
 
 
 def _require_fit(run_dir: RunDir, actors: Sequence[RankActor], facts: Sequence[NodeFacts]) -> None:
