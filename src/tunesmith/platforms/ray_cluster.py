@@ -31,6 +31,7 @@ from tunesmith.platforms.rank_process import RankProcess
 from tunesmith.platforms.room import Node, Share
 
 THIS_MACHINE = "auto"
+FOR_CLIENTS = "ray://"
 REACHED_WITHIN_S = 5.0
 ANSWER_WITHIN_S = 120.0
 LOOK_EVERY_S = 0.2
@@ -62,6 +63,11 @@ def connected(address: str | None) -> Generator[str]:
         MachineError: there is no such cluster.
     """
     asked = address or os.environ.get("RAY_ADDRESS") or THIS_MACHINE
+    if asked.startswith(FOR_CLIENTS):
+        raise _no_cluster(
+            asked,
+            "that is an address for Ray's clients, and a run must be started on one of its nodes",
+        )
     if not _can_be_reached(asked):
         raise _no_cluster(asked, "nothing answers there")
     try:

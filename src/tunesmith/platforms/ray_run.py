@@ -88,6 +88,7 @@ def carry_out(run_dir: RunDir, recipe: Recipe, stop: StopRequests) -> int:
     """
     target = recipe.target
     assert isinstance(target, RayTarget)
+    stop.check()
     with connected(target.address) as address:
         stop.listen()  # Ray has taken the signals
         processes = count_processes(recipe.strategy, nodes())
@@ -110,7 +111,7 @@ def _attempt(
     run_dir: RunDir, wanted: Wanted, stop: StopRequests, restarts: int, most: int
 ) -> int | LostRanks:
     """Run all ranks once, from the newest checkpoint on."""
-    _make_ranks_folder(run_dir, restarts)
+    make_ranks_folder(run_dir, restarts)
     with _room(run_dir, wanted, stop, is_restart=restarts > 0) as room:
         if restarts:
             ranks = f"{room.size} of {wanted.processes} ranks"
@@ -175,7 +176,7 @@ def _start_ranks(
     if lost := _lost_among(told, actors):
         return lost
     facts = cast("list[NodeFacts]", told)
-    _require_fit(run_dir, actors, facts)
+    require_fit(run_dir, actors, facts)
     mark.unlink()
     seats = [
         Seat(node=actor.node, address=actor.address, devices=fact.devices, port=fact.port)
@@ -203,7 +204,7 @@ def _loss(actor: RankActor, lost: Lost) -> str:
     return f"on {actor.address} (Ray says: {lost.reason})"
 
 
-def _require_fit(run_dir: RunDir, actors: Sequence[RankActor], facts: Sequence[NodeFacts]) -> None:
+def require_fit(run_dir: RunDir, actors: Sequence[RankActor], facts: Sequence[NodeFacts]) -> None:
     """See to it that the nodes have this version and the run's folder."""
     faults: dict[str, Fault] = {}
     for actor, fact in zip(actors, facts, strict=True):
@@ -258,7 +259,7 @@ def _send(actors: Sequence[RankActor], number: signal.Signals) -> None:
         actor.handle.send.remote(int(number))
 
 
-def _make_ranks_folder(run_dir: RunDir, restarts: int) -> None:
+def make_ranks_folder(run_dir: RunDir, restarts: int) -> None:
     """Make the ranks' folder anew; what ranks have left that were lost stays beside it."""
     if restarts:
         run_dir.ranks.rename(run_dir.path / f"{LEFT_BEHIND}{restarts}")
