@@ -13,8 +13,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,7 @@ class RankProcess:
         if interface:  # else a name that the machine has for itself decides, often its loopback
             for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
                 environment.setdefault(name, interface)
-        with own.log.open("ab") as log:
+        with own.log.open("ab") as log, _no_signal_blocked():
             self._popen = subprocess.Popen(
                 run_command(self._run_dir.path, python=sys.executable),
                 stdin=subprocess.DEVNULL,
@@ -119,6 +119,16 @@ class RankProcess:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.bind(("", 0))
         return int(self._socket.getsockname()[1])
+
+
+@contextmanager
+def _no_signal_blocked() -> Generator[None]:
+    """A process inherits what its parent's thread blocks, and Ray's workers block SIGINT."""
+    before = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _is_seen(file: Path) -> bool:

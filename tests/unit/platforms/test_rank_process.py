@@ -45,6 +45,18 @@ def test_a_rank_is_started_asked_to_stop_and_waited_for(rank: RankProcess, tmp_p
     rank.end(1)
 
 
+def test_a_rank_hears_signals_that_its_actor_does_not(rank: RankProcess, tmp_path: Path) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # as Ray does with SIGINT
+    try:
+        rank.start(0, {"RANK": "0"}, "127.0.0.1")
+        assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    wait_for(tmp_path / "log.txt", "0 ")
+    rank.send(signal.SIGTERM)
+    assert rank.wait() == 75
+
+
 def test_a_rank_is_ended_at_once(rank: RankProcess, tmp_path: Path) -> None:
     rank.end_at_once()
     rank.start(0, {"RANK": "0"}, "127.0.0.1")
