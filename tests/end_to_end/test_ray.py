@@ -147,6 +147,21 @@ def test_a_rank_that_is_killed_on_a_node_that_is_well_fails_the_run(
     assert not events_of(run_dir, "restart")
 
 
+@long
+def test_an_actor_that_is_lost_with_rank_0_is_made_again(make: Callable[..., RunDir]) -> None:
+    run_dir = make("actor", strategy=TWO, target={"restarts": 1})
+    process = start_run(run_dir)
+    wait_for_step(run_dir, process, 6)
+    first = run_dir.read_state()
+    assert first is not None
+    assert first.pid is not None
+    psutil.Process(first.pid).parent().kill()
+    assert process.wait(TIMEOUT_S) == 0, logs_of(run_dir)
+    (restart,) = events_of(run_dir, "restart")
+    assert restart["ranks"] == 2
+    assert sorted(losses_of(run_dir)) == list(range(1, 1 + max(losses_of(run_dir))))
+
+
 def test_too_little_room_is_said_with_what_is_there(make: Callable[..., RunDir]) -> None:
     run_dir = make("no-room", strategy=TWO, target={"cores": 2, "wait_s": 1.0})
     assert start_run(run_dir).wait(TIMEOUT_S) == 2, logs_of(run_dir)
