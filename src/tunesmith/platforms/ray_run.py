@@ -126,7 +126,7 @@ def _attempt(
         actors = room.actors(run_dir.path)
         try:
             lost = _start_ranks(run_dir, actors, wanted, stop)
-            return lost or _follow(run_dir, actors, stop)
+            return lost or follow(run_dir, actors, stop)
         finally:
             end_actors(actors, within_s=ENDED_WITHIN_S)
 
@@ -222,7 +222,7 @@ def require_fit(run_dir: RunDir, actors: Sequence[RankActor], facts: Sequence[No
         raise MachineError(list(faults.values()), code="node_unfit")
 
 
-def _follow(run_dir: RunDir, actors: Sequence[RankActor], stop: StopRequests) -> int | LostRanks:
+def follow(run_dir: RunDir, actors: Sequence[RankActor], stop: StopRequests) -> int | LostRanks:
     """Wait until all ranks have ended, or one is lost; pass on a request to stop."""
     waiting = {actor.handle.wait.remote(): rank for rank, actor in enumerate(actors)}
     codes: dict[int, int] = {}
@@ -235,7 +235,7 @@ def _follow(run_dir: RunDir, actors: Sequence[RankActor], stop: StopRequests) ->
         for call, code in finished(list(waiting), within_s=LOOK_EVERY_S).items():
             rank = waiting.pop(call)
             if isinstance(code, Lost):
-                return LostRanks({rank: _loss(actors[rank], code)})
+                return 0 if _is_done(run_dir) else LostRanks({rank: _loss(actors[rank], code)})
             codes[rank] = code
             if code < 0:
                 tell_end(run_dir, rank, code)
@@ -252,6 +252,12 @@ def _follow(run_dir: RunDir, actors: Sequence[RankActor], stop: StopRequests) ->
     for rank, code in codes.items():
         tell_end(run_dir, rank, code)
     return run_exit_code([codes[rank] for rank in range(len(codes))])
+
+
+def _is_done(run_dir: RunDir) -> bool:
+    """Whether rank 0 has said that all is done, after which no rank is needed."""
+    state = run_dir.read_state()
+    return state is not None and state.status == "succeeded"
 
 
 def _send(actors: Sequence[RankActor], number: signal.Signals) -> None:

@@ -6,13 +6,15 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import tunesmith
 from tunesmith.core.errors import MachineError
 from tunesmith.core.events import read_events
-from tunesmith.core.run_dir import RunDir, write_json
+from tunesmith.core.run_dir import RunDir, RunState, RunStatus, write_json
+from tunesmith.core.stopping import StopRequests
 from tunesmith.platforms import ray as driver
 from tunesmith.platforms.rank_process import NodeFacts
 from tunesmith.recipe import target
@@ -21,7 +23,7 @@ from tunesmith.recipe.load import load_recipe, resolved
 pytest.importorskip("ray", reason="the extra ray is not installed")
 
 from tunesmith.platforms import ray_run
-from tunesmith.platforms.ray_cluster import RankActor, connected
+from tunesmith.platforms.ray_cluster import Lost, RankActor, connected
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +101,56 @@ def test_nodes_that_cannot_carry_out_the_run_are_named(tmp_path: Path) -> None:
     assert ("10.0.0.2" in old.where, "tunesmith 0.0.1" in old.found) == (True, True)
     assert ("10.0.0.3" in blind.where, str(tmp_path) in blind.found) == (True, True)
     ray_run.require_fit(RunDir(tmp_path), actors[:1], told[:1])
+
+
+class Answered:
+    """A method of an actor whose calls are known by what they are answered with."""
+
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+
+    def remote(self, *_: object) -> Answered:
+        return self
+
+
+def follow(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, *answers: object) -> object:
+    def finished(calls: list[Answered], **_: object) -> dict[Answered, object]:
+        return {call: call.answer for call in calls}
+
+    monkeypatch.setattr(ray_run, "finished", finished)
+    actors = [
+        RankActor(handle=SimpleNamespace(wait=Answered(answer)), node=str(rank), address="10.0.0.1")
+        for rank, answer in enumerate(answers)
+    ]
+    return ray_run.follow(run_dir, actors, StopRequests(run_dir))
+
+
+def write_status(run_dir: RunDir, status: RunStatus) -> None:
+    run_dir.write_state(RunState(status=status, pid=1, heartbeat=0.0, step=9, total_steps=9))
+
+
+def test_a_lost_rank_is_no_failure_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = RunDir(tmp_path)
+    write_status(run_dir, "running")
+    lost = follow(run_dir, monkeypatch, 3, Lost("gone"))
+    assert lost == ray_run.LostRanks({1: "on 10.0.0.1 (Ray says: gone)"})
+    write_status(run_dir, "succeeded")  # nothing is left to do for which a rank is needed
+    assert follow(run_dir, monkeypatch, 0, Lost("gone")) == 0
+    assert follow(run_dir, monkeypatch, Lost("gone"), Lost("gone")) == 0
+
+
+def test_ranks_that_fail_end_the_run_with_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = RunDir(tmp_path)
+    write_status(run_dir, "running")
+    assert follow(run_dir, monkeypatch, 75, 75) == 75
+    assert not run_dir.ranks.exists()
+    assert follow(run_dir, monkeypatch, 3, -9) == 3
+    (error,) = read_events(run_dir.of_rank(1).events_jsonl)
+    assert "rank 1 ended by signal 9" in error["faults"][0]["found"]
 
 
 def test_what_lost_ranks_have_left_stays_until_the_run_is_started_anew(tmp_path: Path) -> None:
