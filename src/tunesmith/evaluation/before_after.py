@@ -169,7 +169,8 @@ def _as_tunes(
         replace(
             one,
             values=tunes.values_of(
-                question.prompt + answer.text, is_cut=answer.finish_reason == "length"
+                question.prompt + answer.text,
+                cut_from=len(question.prompt) if answer.finish_reason == "length" else None,
             ),
         )
         for question, answer, one in zip(questions, answers, said, strict=True)
