@@ -26,7 +26,7 @@ from types import FrameType
 from tunesmith.core.log import set_up_logging
 from tunesmith.core.rank_failures import run_exit_code, tell_end
 from tunesmith.core.rank_place import LAUNCHER_PID, MEETING_FILE
-from tunesmith.core.run_dir import RunDir
+from tunesmith.core.run_dir import RunDir, disk_error
 from tunesmith.core.run_lock import already_held, is_held
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.strategy import num_processes
@@ -52,11 +52,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.error("%s", refused)
         return refused.exit_code
     size = num_processes(recipe_from_resolved(run_dir.resolved_json).strategy)
-    shutil.rmtree(run_dir.ranks, ignore_errors=True)  # of the start before
-    run_dir.ranks.mkdir(parents=True)
+    try:
+        _make_folder(run_dir.ranks)
+    except OSError as error:
+        refused = disk_error(run_dir.ranks, error)
+        log.error("%s", refused)
+        return refused.exit_code
     ranks = [_start(run_dir, rank, size) for rank in range(size)]
     _pass_on_signals(ranks)
     return _wait(run_dir, ranks)
+
+
+def _make_folder(ranks: Path) -> None:
+    """Make the ranks' folder anew: what is there is of the start before."""
+    if ranks.exists():
+        shutil.rmtree(ranks)
+    ranks.mkdir(parents=True)
 
 
 def _start(run_dir: RunDir, rank: int, size: int) -> subprocess.Popen[bytes]:

@@ -33,7 +33,7 @@ from tunesmith.core.log import set_up_logging
 from tunesmith.core.memory_bound import bound_memory
 from tunesmith.core.rank_failures import cause_of
 from tunesmith.core.rank_place import ALONE, RankPlace, rank_place
-from tunesmith.core.run_dir import RunDir, read_json, write_json
+from tunesmith.core.run_dir import RunDir, clear_half_written, read_json, write_json
 from tunesmith.core.run_lock import hold_run
 from tunesmith.core.run_record import Run
 from tunesmith.core.stopping import INTERRUPTED, PAUSED, StoppedEarly, StopRequests
@@ -148,6 +148,7 @@ def run_rank(run_dir: RunDir, place: RankPlace) -> int:
             require_place(recipe, place)
             ranks = meet(recipe, place, run_dir, run.fail_by)
             if ranks.is_main:
+                clear_half_written(own.path)
                 trackers = start_trackers(recipe.tracking, own, run.warn)
             execute(run, stop, run_dir, recipe, make_strategy(recipe, ranks), trackers)
             leave(ranks)

@@ -89,7 +89,8 @@ def run_forked(
 ) -> int:
     """Carry out the run to its end; the exit code, negative for a signal.
 
-    `die` happens in the place of a kill. `prepare`, a function of a module, changes the fork before the run begins.
+    `die` happens in the place of a kill. `prepare`, a function of a module, changes the fork
+    before the run begins.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.fakes.forked_run", "tunesmith.run"])
@@ -151,7 +152,7 @@ def be_run(
         sys.addaudithook(disk.audit)
     code = main([folder])
     disk.at, disk.is_full = None, False
-    if is_seen:
+    if is_seen and code == 0:
         lines = "".join(json.dumps(instant) + "\n" for instant in disk.trace)
         Path(folder, TRACE_FILE).write_text(lines)
     sys.stdout.flush()

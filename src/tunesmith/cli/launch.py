@@ -17,6 +17,7 @@ from tunesmith.cli.program import suggest
 from tunesmith.cli.progress import Pace, event_text, live_text, plain_text
 from tunesmith.core.errors import Fault, RunError, TunesmithError, UserError
 from tunesmith.core.events import Event, follow_events
+from tunesmith.core.hardware import free_disk_bytes
 from tunesmith.core.rank_place import rank_place
 from tunesmith.core.run_dir import RunDir
 from tunesmith.core.run_lock import already_held, is_held
@@ -29,6 +30,7 @@ from tunesmith.recipe.target import RayTarget
 PAUSED = 75
 INTERRUPTED = 130
 LOG_TAIL_LINES = 15
+ROOM_FOR_A_REASON_BYTES = 16_384
 ANSWERS: dict[StopRequest, str] = {
     "interrupt": "stopping after this step, then saving; Ctrl-C once more stops at once",
     "kill": "stopping at once",
@@ -142,6 +144,12 @@ def _died(run_dir: RunDir, code: int) -> RunError:
     how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
     reason = " (killed: often the system, when memory runs out)" if code == -9 else ""
     found = f"the run's process ended {how}{reason}, without a result"
+    free = free_disk_bytes(run_dir.path)
+    if code >= 0 and free < ROOM_FOR_A_REASON_BYTES:
+        found += f": the disk is full, {free:,} bytes are free, and its reason could not be written"
+        fix = "free some space, then go on from the last checkpoint with: "
+        fault = Fault(found=found, where=str(run_dir.path), fix=fix + resume_command(run_dir))
+        return RunError(fault, code="no_space")
     tail = log_tail(run_dir.log)
     if tail:
         found += "\nthe end of its log:\n" + tail

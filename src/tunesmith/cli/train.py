@@ -18,7 +18,14 @@ from tunesmith.cli.program import suggest
 from tunesmith.cli.rank import carry_out_rank, find_place
 from tunesmith.cli.summary import read_optional, show_next, show_summary
 from tunesmith.core.errors import Fault, MachineError, UserError
-from tunesmith.core.run_dir import RunDir, RunState, is_alive, write_bytes, write_json
+from tunesmith.core.run_dir import (
+    RunDir,
+    RunState,
+    disk_error,
+    is_alive,
+    write_bytes,
+    write_json,
+)
 from tunesmith.core.run_lock import already_held, is_held
 from tunesmith.recipe.load import LoadedRecipe, load_recipe, resolved
 from tunesmith.recipe.spread import change_strategy, sets_strategy
@@ -111,7 +118,11 @@ def make_ready_again(run_dir: RunDir) -> None:
         raise MachineError(Fault(found=found, where=str(run_dir.path), fix=fix), code="run_active")
     if is_held(run_dir):  # by a process that has not said so yet
         raise already_held(run_dir)
-    run_dir.control.unlink(missing_ok=True)  # an old request would stop it at once
+    try:
+        run_dir.control.unlink(missing_ok=True)  # an old request would stop it at once
+    except OSError as error:
+        known = disk_error(run_dir.path, error)
+        raise MachineError(known.faults, code=known.code) from error
 
 
 def finish(run_dir: RunDir, *, as_json: bool) -> int:

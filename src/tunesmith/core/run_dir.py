@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Iterable
@@ -27,6 +28,10 @@ Control = Literal["pause", "cancel"]
 # A run on another machine counts as going on for so long after its last sign of life: a step or an
 # evaluation may take minutes.
 HEARD_WITHIN_S = 600.0
+
+# The names that `write_bytes` gives for a while: .NAME.PROCESS.tmp
+TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
+
 # A process cannot have written a heartbeat before it existed; clocks of the two differ by ticks.
 CLOCK_TOLERANCE_S = 2.0
 
@@ -207,6 +212,14 @@ def write_bytes(path: Path, content: bytes | Iterable[bytes]) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise disk_error(path, error) from error
+
+
+def clear_half_written(folder: Path) -> None:
+    """Delete the temporary files that processes have left which were killed while writing."""
+    for path in folder.rglob(".*.tmp"):
+        writer = TEMPORARY.fullmatch(path.name)
+        if writer and path.is_file() and not psutil.pid_exists(int(writer[1])):
+            path.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tunesmith.cli import launch
+from tunesmith.core.errors import RunError
 from tunesmith.core.run_dir import RunDir
 
 TUNESMITH = Path(__file__).with_name("tunesmith_with_fake_run.py")
@@ -141,6 +143,17 @@ def test_a_process_that_dies_is_told_with_the_tail_of_its_log(tunesmith: Run, fo
     assert "ended with exit code 1, without a result" in finished.stderr
     assert "RuntimeError: something nobody foresaw" in finished.stderr
     assert str(folder / "out" / "log.txt") in finished.stderr
+
+
+def test_a_process_that_could_not_write_its_reason_is_told_with_the_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "free_disk_bytes", lambda _: 0)
+    run_dir = RunDir.create(tmp_path / "run")
+    with pytest.raises(RunError, match="the disk is full, 0 bytes are free") as caught:
+        launch.carry_out(run_dir, as_json=True, command=[sys.executable, "-c", "raise OSError"])
+    assert caught.value.code == "no_space"
+    assert "--resume" in caught.value.faults[0].fix
 
 
 def test_a_process_that_is_killed_is_told_with_the_likely_reason(tunesmith: Run) -> None:

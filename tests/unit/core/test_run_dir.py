@@ -12,6 +12,7 @@ from tunesmith.core.errors import MachineError, RunError, UserError
 from tunesmith.core.run_dir import (
     RunDir,
     RunState,
+    clear_half_written,
     describe_status,
     is_alive,
     read_json,
@@ -186,3 +187,15 @@ def test_another_process_with_the_same_number_is_not_the_run() -> None:
 def test_an_ended_state_keeps_its_status() -> None:
     assert describe_status(state(status="failed", pid=None)) == "failed"
     assert describe_status(None) == "not started"
+
+
+def test_what_killed_writers_left_goes_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    names = [f".plan.json.{gone.pid}.tmp", f".plan.json.{os.getpid()}.tmp", "plan.json", "own.tmp"]
+    (tmp_path / "charts").mkdir()
+    for name in (*names, f"charts/.loss.png.{gone.pid}.tmp"):
+        (tmp_path / name).write_text("{}")
+    clear_half_written(tmp_path)
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == set(names[1:])
