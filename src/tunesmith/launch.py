@@ -32,6 +32,7 @@ from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.strategy import num_processes
 
 LOOK_EVERY_S = 0.1
+MEETING = "meeting"  # the file in which the ranks find each other
 log = logging.getLogger(__name__)
 
 # Ranks that are left have so long to end by themselves once one has failed: rank 0 waits for the
@@ -65,9 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _make_folder(ranks: Path) -> None:
     """Make the ranks' folder anew: what is there is of the start before."""
-    if ranks.exists():
-        shutil.rmtree(ranks)
-    ranks.mkdir(parents=True)
+    shutil.rmtree(ranks, ignore_errors=True)  # to which a rank that is ending may write
+    ranks.mkdir(parents=True, exist_ok=True)
+    (ranks / MEETING).unlink(missing_ok=True)
 
 
 def _start(run_dir: RunDir, rank: int, size: int) -> subprocess.Popen[bytes]:
@@ -76,7 +77,7 @@ def _start(run_dir: RunDir, rank: int, size: int) -> subprocess.Popen[bytes]:
         "WORLD_SIZE": size,
         "LOCAL_RANK": rank,
         "LOCAL_WORLD_SIZE": size,
-        MEETING_FILE: run_dir.ranks / "meeting",
+        MEETING_FILE: run_dir.ranks / MEETING,
         LAUNCHER_PID: os.getpid(),
     }
     return subprocess.Popen(
