@@ -220,7 +220,13 @@ def execute(
 
     lengths = data.train.lengths.tolist()
     memory = require_machine(
-        recipe, facts, plan, lengths, DTYPES[dtype], num_ranks=ranks.place.local_size
+        recipe,
+        facts,
+        plan,
+        lengths,
+        DTYPES[dtype],
+        num_ranks=ranks.size,
+        ranks_here=ranks.place.local_size,
     )
     for warning in (memory.warning, *strategy_warnings(recipe, ranks.size, plan)):
         if warning:

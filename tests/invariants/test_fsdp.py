@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.tensor import DTensor
 
-from tests.fakes.rank_training import Case, assert_equal, assert_same, halt, resume, train
+from tests.fakes.rank_training import Case, Trainer, assert_equal, assert_same, halt, resume, train
 from tests.fakes.ranks import in_ranks
 from tunesmith.recipe.strategy import DdpStrategy, FsdpStrategy
+from tunesmith.training.strategies.ranks import Ranks
 
 FSDP = FsdpStrategy(type="fsdp")
 
@@ -33,6 +35,18 @@ def test_two_ranks_make_the_steps_of_one(case: Case) -> None:
     first, second = in_ranks(train, 2, case)
     assert_same(first, one, rel=1e-4 if case.dtype == torch.float32 else 1e-2)
     assert_equal(first, second)
+
+
+def what_is_whole(ranks: Ranks, case: Case) -> list[str]:
+    trainer = Trainer(case, ranks)
+    return [
+        name for name, value in trainer.method.trainable.items() if not isinstance(value, DTensor)
+    ]
+
+
+def test_no_rank_keeps_whole_weights_that_are_trained() -> None:
+    first, second = in_ranks(what_is_whole, 2, Case("full", strategy=FSDP))
+    assert first == second == []
 
 
 @pytest.mark.parametrize("method", ["dora", "full"])

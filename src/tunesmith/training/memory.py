@@ -10,7 +10,12 @@
                  one layer where layers are computed again
     working      one layer's gradients, a chunk of logits, the optimizer's largest tensor, a matrix
                  that is made again from a quantised one
+    exchange     what several ranks send each other at once
+    whole        what weights that are spread need beyond all this while they are put together, to
+                 load, evaluate and save
     allocator    a share of all but the process, lost between blocks
+
+Of several ranks it is one's; spread.py says what each keeps its part of.
 
 The activations follow what each autograd node of models/packed_llama.py, models/row_attention.py
 and methods/lora.py saves. For other architectures they are those of a usual implementation.
@@ -25,6 +30,8 @@ from tunesmith.models.facts import ModelFacts
 from tunesmith.models.row_attention import KEPT_KEYS, QUERIES_PER_TILE
 from tunesmith.recipe.training import OptimizerName
 from tunesmith.training.loss import LOGIT_CHUNK_BYTES
+from tunesmith.training.spread import ALONE, BUCKET_VALUES, LIVE_VALUES, Spread
+from tunesmith.training.strategies.ranks import PIECE_BYTES
 
 # Measured on a model of 135 M parameters: the matrix library's kernels, and what the allocator
 # holds beyond what it was asked for.
@@ -65,6 +72,7 @@ class MemoryAsk:
     wide_inputs: bool = False  # each linear's input is kept in fp32, too
     base: str | None = None
     double_quant: bool = True
+    spread: Spread = ALONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +87,8 @@ class MemoryEstimate:
     optimizer: int
     activations: int
     working: int
+    exchange: int
+    whole: int
     allocator: int
 
     @property
@@ -93,16 +103,27 @@ class MemoryEstimate:
 
 def estimate_memory(ask: MemoryAsk) -> MemoryEstimate:
     """Estimate the peak of a run's steps."""
-    full = ask.rank == 0
-    parts = {
-        "weights": _weight_bytes(ask),
-        "masters": 4 * ask.trainable if full and ask.dtype_bytes < 4 else 0,
-        "trained": 0 if full else 4 * ask.trainable,
-        "gradients": 4 * ask.trainable,
-        "optimizer": int(OPTIMIZER_BYTES[ask.optimizer] * ask.trainable),
+    full, spread, trainable = ask.rank == 0, ask.spread, ask.trainable
+    weights, trained = _weight_bytes(ask), 0 if full else 4 * trainable
+    has_copies = spread.copies or (full and ask.dtype_bytes < 4)
+    state = {
+        "weights": spread.part(weights, spread=spread.weights),
+        "masters": spread.part(4 * trainable * has_copies, spread=spread.copies),
+        "trained": spread.part(trained, spread=spread.weights)
+        + trained * (spread.weights and spread.copies),
+        "optimizer": spread.part(
+            OPTIMIZER_BYTES[ask.optimizer] * trainable, spread=spread.optimizer
+        ),
+    }
+    steps = {
+        "gradients": _gradient_bytes(ask),
         "activations": _activation_bytes(ask),
         "working": _working_bytes(ask),
+        "exchange": _exchange_bytes(ask),
     }
+    put_together = (weights + trained + LOGIT_CHUNK_BYTES) * spread.weights
+    whole = max(0, put_together - sum(steps.values()))
+    parts = {**state, **steps, "whole": whole}
     return MemoryEstimate(
         process=ask.process_bytes + KERNEL_CACHE_BYTES,
         allocator=int(ALLOCATOR_SHARE * sum(parts.values())),
@@ -129,6 +150,30 @@ def whole_values(facts: ModelFacts, names: Sequence[str]) -> int:
     ends = {name.rpartition(".")[2] for name in names}
     matrices = bool(ends & EMBEDDING_NAMES) + bool(ends & HEAD_NAMES)
     return facts.vocab * facts.hidden * (min(1, matrices) if facts.tied else matrices)
+
+
+def _gradient_bytes(ask: MemoryAsk) -> int:
+    spread, whole = ask.spread, 4 * ask.trainable
+    part = spread.part(whole, spread=spread.optimizer)
+    if spread.gradients:
+        return part
+    return whole + (part if spread.optimizer else 0)
+
+
+def _exchange_bytes(ask: MemoryAsk) -> int:
+    """What an exchange takes beside what is exchanged."""
+    facts, spread = ask.facts, ask.spread
+    if spread.ranks == 1:
+        return 0
+    if spread.weights:  # the layer at work, the one behind it, the matrices at both ends, gradients
+        layer, ends = _layer_values(facts), facts.vocab * facts.hidden * (1 if facts.tied else 2)
+        values = max(2 * layer + ends, min(facts.parameters, LIVE_VALUES) * spread.copies)
+        buffer = min(ask.trainable, BUCKET_VALUES) * spread.copies
+        gradients = layer + ends if ask.rank == 0 else 0
+        return values * ask.dtype_bytes + 4 * (buffer + gradients)
+    if spread.optimizer:
+        return 4 * min(ask.trainable, BUCKET_VALUES)
+    return 2 * min(4 * ask.trainable, PIECE_BYTES)
 
 
 def _weight_bytes(ask: MemoryAsk) -> int:

@@ -20,6 +20,7 @@ from tunesmith.models.facts import ModelFacts
 from tunesmith.recipe.method import FullMethod, LoraMethod
 from tunesmith.recipe.peft_method import PeftMethod
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.recipe.strategy import DeepSpeedStrategy
 from tunesmith.training.memory import (
     MemoryAsk,
     MemoryEstimate,
@@ -28,6 +29,7 @@ from tunesmith.training.memory import (
     whole_values,
 )
 from tunesmith.training.optimizer import require_optimizer
+from tunesmith.training.spread import Spread, spread_of
 
 RANK_OF_OTHERS = 8  # most other methods train fewer values than low rank 8; the plan counts them
 LEAST_SHARE = 0.85  # the estimate is within 15% of what is measured
@@ -39,6 +41,8 @@ class MemoryDecision:
 
     ask: MemoryAsk
     warning: str | None
+    ranks_here: int = 1
+    """Ranks on this machine, each of which needs as much."""
 
     @property
     def recompute(self) -> bool:
@@ -58,6 +62,7 @@ def require_machine(
     dtype: torch.dtype,
     *,
     num_ranks: int = 1,
+    ranks_here: int = 1,
 ) -> MemoryDecision:
     """See to it that this machine can carry the run out, as it stands now.
 
@@ -74,7 +79,9 @@ def require_machine(
         lengths,
         dtype_bytes=dtype.itemsize,
         process_bytes=hardware.resident_bytes(),
-        available_bytes=hardware.available_memory_bytes(swap=True) // num_ranks,
+        available_bytes=hardware.available_memory_bytes(swap=True) // ranks_here,
+        num_ranks=num_ranks,
+        ranks_here=ranks_here,
     )
 
 
@@ -87,29 +94,34 @@ def decide_memory(
     dtype_bytes: int,
     process_bytes: int,
     available_bytes: int,
+    num_ranks: int = 1,
+    ranks_here: int = 1,
 ) -> MemoryDecision:
-    """Estimate the run; `available_bytes` comes on top of what the process has.
+    """Estimate the run; `available_bytes` comes on top of what the process, one rank, has.
 
     Raises:
         MachineError: the least that the run can do with is more than there is.
     """
     room = process_bytes + available_bytes
-    ask = _ask(recipe, facts, plan, lengths, dtype_bytes, process_bytes)
+    spread = spread_of(recipe.strategy, num_ranks)
+    ask = _ask(recipe, facts, plan, lengths, dtype_bytes, process_bytes, spread)
     wanted = recipe.training.activation_checkpointing
     if wanted == "auto":
         ask = replace(ask, recompute=estimate_memory(ask).total > room)
     least = replace(ask, tokens=ask.longest, recompute=wanted is not False)
     if LEAST_SHARE * estimate_memory(least).total > room:
-        raise MachineError(_too_large(least, room), code="memory")
+        raise MachineError(_too_large(least, room, ranks_here), code="memory")
     expected = estimate_memory(ask).total
     if expected <= room:
-        return MemoryDecision(ask=ask, warning=None)
+        return MemoryDecision(ask=ask, warning=None, ranks_here=ranks_here)
+    of_all = f" for each of {ranks_here} processes" if ranks_here > 1 else ""
     warning = (
-        f"the run is expected to need {_gigabytes(expected)} and there are {_gigabytes(room)}; "
+        f"the run is expected to need {_gigabytes(expected)} and there are {_gigabytes(room)}"
+        f"{of_all}; "
         "where memory runs out, micro-batches are halved; to do: lower "
         "training.micro_batch_tokens, or see docs/memory.md"
     )
-    return MemoryDecision(ask=ask, warning=warning)
+    return MemoryDecision(ask=ask, warning=warning, ranks_here=ranks_here)
 
 
 def _ask(
@@ -119,6 +131,7 @@ def _ask(
     lengths: Sequence[int],
     dtype_bytes: int,
     process_bytes: int,
+    spread: Spread,
 ) -> MemoryAsk:
     method = recipe.method
     row = method.row if isinstance(method, PeftMethod) else None
@@ -134,6 +147,7 @@ def _ask(
             assert_never(method)
     groups = [group for step in plan for group in step.micro_batches]
     packed = packed_llama.knows(facts.architecture) and (row is None or row.kind == "layers")
+    packed = packed and not spread.weights  # by the modules' own passes, which engines see
 
     def tokens_of(group: Sequence[int]) -> int:
         own = [lengths[row] for row in group]
@@ -156,10 +170,11 @@ def _ask(
         process_bytes=process_bytes,
         base=recipe.model.base,
         double_quant=recipe.model.double_quant,
+        spread=spread,
     )
 
 
-def _too_large(least: MemoryAsk, room: int) -> Fault:
+def _too_large(least: MemoryAsk, room: int, ranks_here: int) -> Fault:
     needed = estimate_memory(least)
     parts = ", ".join(
         f"{name} {_gigabytes(size)}" for name, size in needed.as_json().items() if name != "total"
@@ -169,8 +184,11 @@ def _too_large(least: MemoryAsk, room: int) -> Fault:
         for words, changed in _nearest(least)
         if LEAST_SHARE * estimate_memory(changed).total <= room
     ]
+    who, each = "the run needs", ""
+    if ranks_here > 1:
+        who, each = f"each of {ranks_here} processes on this machine needs", " for each"
     return Fault(
-        found=f"the run needs at least {needed.total:,} bytes ({parts}); there are {room:,} bytes",
+        found=f"{who} at least {needed.total:,} bytes ({parts}); there are {room:,} bytes{each}",
         where="this machine's memory",
         fix="; or ".join(near) if near else "take a smaller model or a machine with more memory",
     )
@@ -180,13 +198,14 @@ def _nearest(ask: MemoryAsk) -> Iterator[tuple[str, MemoryAsk]]:
     """Changes of the recipe that need less, the smallest change first."""
     if not ask.recompute:
         yield "set training.activation_checkpointing: true", replace(ask, recompute=True)
-    if ask.optimizer == "adamw":
+    yield from _spread_further(ask)
+    if ask.optimizer == "adamw" and not ask.spread.optimizer:
         yield "set training.optimizer: adamw-8bit", replace(ask, optimizer="adamw-8bit")
-    if ask.optimizer != "adafactor":
+    if ask.optimizer != "adafactor" and not ask.spread.optimizer:
         yield "set training.optimizer: adafactor", replace(ask, optimizer="adafactor")
     if ask.dtype_bytes == 4:
         yield "set model.dtype: bf16", replace(ask, dtype_bytes=2)
-    if ask.base is None and ask.rank:
+    if ask.base is None and ask.rank and not ask.spread.weights:
         quantised = replace(ask, base="nf4")
         yield "set model.base: nf4", quantised
         if ask.dtype_bytes == 4:
@@ -197,10 +216,29 @@ def _nearest(ask: MemoryAsk) -> Iterator[tuple[str, MemoryAsk]]:
         yield "use method: lora", adapter
         if ask.dtype_bytes == 4:
             yield "use method: lora with model.dtype: bf16", replace(adapter, dtype_bytes=2)
+        if ask.spread.weights:
+            return
         yield "use method: qlora", replace(adapter, base="nf4")
         if ask.dtype_bytes == 4:
             both = replace(adapter, base="nf4", dtype_bytes=2)
             yield "use method: qlora with model.dtype: bf16", both
+
+
+def _spread_further(ask: MemoryAsk) -> Iterator[tuple[str, MemoryAsk]]:
+    """The engines that spread more over the ranks that there are."""
+    spread = ask.spread
+    if spread.ranks == 1 or ask.optimizer != "adamw" or spread.weights:
+        return
+    for stage in (2, 3):
+        if ask.base is None or stage == 2:
+            engine = DeepSpeedStrategy(type="deepspeed", zero=stage)
+            words = f"use strategy: {{type: deepspeed, zero: {stage}}}"
+            yield (
+                words,
+                replace(
+                    ask, spread=spread_of(engine, spread.ranks), packed=ask.packed and stage == 2
+                ),
+            )
 
 
 def _gigabytes(size: int) -> str:

@@ -41,5 +41,7 @@ def plan_values(
         "dtype": dtype,
         **decay_of(method.trainable, part),
         "activation_checkpointing": memory.recompute,
-        "memory": memory.estimate(trainable).as_json(),
+        "memory": (estimate := memory.estimate(trainable)).as_json(),
+        "ranks_on_this_machine": memory.ranks_here,
+        "memory_of_all_ranks": memory.ranks_here * estimate.total,
     }

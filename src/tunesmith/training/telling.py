@@ -84,6 +84,11 @@ def tell_plan(
         f"{_kept_as(memory.ask.base, dtype)}; "
         f"{values['memory']['total'] / 1e9:.1f} GB of memory expected"
     )
+    if memory.ranks_here > 1:
+        text += (
+            f" for each process, {values['memory_of_all_ranks'] / 1e9:.1f} GB for the "
+            f"{memory.ranks_here} on this machine"
+        )
     events.write("plan", message=text, **values)
     if batch.processes.value > 1:
         events.write("note", message=str(batch))

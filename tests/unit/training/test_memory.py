@@ -14,14 +14,17 @@ from tests.fakes.tiny_llama import make_llama
 from tests.fakes.tiny_run import make_model_folder, make_rows, make_run
 from tunesmith.core.errors import MachineError, RecipeError
 from tunesmith.core.events import read_events
+from tunesmith.core.run_dir import read_json
 from tunesmith.data.pack import plan_steps
 from tunesmith.methods.base import count_trainable
 from tunesmith.methods.select import apply_method
 from tunesmith.models.facts import ModelFacts, read_facts
 from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.method import LoraMethod
+from tunesmith.recipe.strategy import DdpStrategy, DeepSpeedStrategy, FsdpStrategy, SingleStrategy
 from tunesmith.training.memory import MemoryAsk, adapter_values, estimate_memory, whole_values
 from tunesmith.training.memory_decision import MemoryDecision, decide_memory
+from tunesmith.training.spread import spread_of
 
 LENGTHS = [300] * 40
 PROCESS = 500 * 10**6
@@ -32,7 +35,9 @@ SMALL = ModelFacts(
 )  # fmt: skip
 
 
-def decide(available: int, facts: ModelFacts = SMALL, **parts: Any) -> MemoryDecision:
+def decide(
+    available: int, facts: ModelFacts = SMALL, ranks: int = 1, **parts: Any
+) -> MemoryDecision:
     recipe = {"model": "m", "task": "chat", "data": {"train": "f"}, "method": "lora", **parts}
     plan = plan_steps(
         LENGTHS, epochs=1, max_steps=None, tokens_per_step=8192, micro_batch_tokens=2048, seed=0
@@ -40,6 +45,7 @@ def decide(available: int, facts: ModelFacts = SMALL, **parts: Any) -> MemoryDec
     return decide_memory(
         load_recipe(recipe).recipe, facts, plan, LENGTHS,
         dtype_bytes=4, process_bytes=PROCESS, available_bytes=available,
+        num_ranks=ranks, ranks_here=ranks,
     )  # fmt: skip
 
 
@@ -139,6 +145,89 @@ def test_it_is_within_15_percent_of_runs_of_the_real_model(
         ask(process_bytes=446 * 10**6, trainable=trainable, longest=343, **changes)
     )
     assert planned.total == pytest.approx(measured, rel=0.15)
+
+
+ZERO = {stage: DeepSpeedStrategy(type="deepspeed", zero=stage) for stage in (1, 2, 3)}
+FSDP = FsdpStrategy(type="fsdp")
+HELD = ("weights", "masters", "trained", "gradients", "optimizer")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "a_value"),
+    [
+        (DdpStrategy(), 2 + 4 + 4 + 8),
+        (ZERO[1], 2 + 1 + 5 + 2),
+        (ZERO[2], 2 + 1 + 1 + 2),
+        (ZERO[3], 0.5 + 1 + 1 + 2),
+    ],
+    ids=["ddp", "zero-1", "zero-2", "zero-3"],
+)
+def test_four_ranks_hold_what_the_closed_form_of_zero_says(strategy: Any, a_value: float) -> None:
+    estimate = estimate_memory(ask(spread=spread_of(strategy, 4)))
+    held = sum(getattr(estimate, part) for part in HELD)
+    assert held == pytest.approx(a_value * SMALL.parameters, rel=1e-6)
+    alone = estimate_memory(ask())
+    assert (estimate.activations, estimate.exchange > 0) == (alone.activations, True)
+
+
+def test_weights_that_are_spread_are_whole_again_to_evaluate_and_to_save() -> None:
+    frozen = {"rank": 16, "trainable": adapter_values(SMALL, 16), "tokens": 64, "longest": 64}
+    estimate = estimate_memory(ask(**frozen, packed=False, spread=spread_of(FSDP, 4)))
+    whole = 2 * SMALL.parameters
+    assert estimate.weights == pytest.approx(whole / 4, rel=1e-6)
+    assert estimate.whole > 0
+    assert estimate.total > estimate.process + whole + estimate.weights
+
+
+MEASURED = read_json(Path(__file__).parents[3] / "benchmarks/results/zero.json")["cases"]
+
+
+@pytest.mark.parametrize(
+    "case", MEASURED, ids=lambda case: f"{case['method']}-{case['dtype']}-{case['strategy']}"
+)
+def test_the_plan_of_several_ranks_is_what_they_were_measured_to_hold(case: Any) -> None:
+    """`benchmarks/zero.py` counts the bytes of the engines' own tensors on each rank."""
+    strategies = {"single": SingleStrategy(), "ddp": DdpStrategy(), "fsdp": FSDP}
+    strategies |= {f"zero-{stage}": strategy for stage, strategy in ZERO.items()}
+    full = case["method"] == "full"
+    facts = replace(SMALL, parameters=case["base_values"])
+    estimate = estimate_memory(
+        ask(
+            facts=facts,
+            dtype_bytes={"fp32": 4, "bf16": 2}[case["dtype"]],
+            trainable=case["trained_values"],
+            rank=0 if full else 16,
+            spread=spread_of(strategies[case["strategy"]], case["ranks"]),
+        )
+    )
+    planned = sum(getattr(estimate, part) for part in HELD)
+    held = sum(size for part, size in case["held"].items() if part != "other")
+    if case["strategy"] in ("zero-2", "zero-3"):  # the engine's buffer in that benchmark
+        planned += 4 * min(case["trained_values"], 400_000)
+    assert planned == pytest.approx(held, rel=0.05)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_ranks_share_a_machine_and_are_refused_together(strategy: str) -> None:
+    """Two ranks of a machine each have half of what it can give."""
+    parts: Any = {"method": "full", "strategy": {"type": strategy, "processes": 2}}
+    with pytest.raises(MachineError) as caught:
+        decide(5 * 10**8, **parts, ranks=2)
+    (fault,) = caught.value.faults
+    assert "each of 2 processes on this machine needs at least" in fault.found
+    assert "bytes for each" in fault.found
+    decision = decide(64 * 10**9, **parts, ranks=2)
+    assert decision.ranks_here == 2
+    alone = decide(64 * 10**9, method="full").estimate(SMALL.parameters)
+    of_one = decision.estimate(SMALL.parameters)
+    assert (of_one.optimizer == alone.optimizer) == (strategy == "ddp")
+
+
+def test_a_run_that_does_not_fit_in_whole_copies_is_told_what_spreads_them() -> None:
+    parts: Any = {"method": "full", "training": {"activation_checkpointing": True}}
+    needed = decide(64 * 10**9, **parts, strategy="ddp", ranks=8).estimate(SMALL.parameters).total
+    with pytest.raises(MachineError, match=r"use strategy: \{type: deepspeed, zero: 2\}"):
+        decide(int(0.7 * needed) - PROCESS, **parts, strategy="ddp", ranks=8)
 
 
 NO_ROOM = """

@@ -37,6 +37,7 @@ from tunesmith.recipe.deepspeed_config import merged
 from tunesmith.recipe.strategy import DeepSpeedStrategy
 from tunesmith.training.checkpoint import TrainingState, by_parameter
 from tunesmith.training.loss import LanguageModel
+from tunesmith.training.spread import BUCKET_VALUES, LIVE_VALUES
 from tunesmith.training.strategies.around import Around, Held, hooks_off, leave_packed_way
 from tunesmith.training.strategies.base import Share, shares_in_step
 from tunesmith.training.strategies.division import seed_of
@@ -116,7 +117,16 @@ class Zero:
             "zero_force_ds_cpu_optimizer": False,
             "steps_per_print": None,
         }
-        return merged(self.settings, asked)
+        return merged(merged(self._buffers(), self.settings), asked)
+
+    def _buffers(self) -> dict[str, Any]:
+        """The sizes of the engine's buffers, where its own defaults are those of large machines."""
+        trained = sum(value.numel() for value in self._trained.values())
+        buffers: dict[str, Any] = {"reduce_bucket_size": min(trained, BUCKET_VALUES)}
+        if self.is_sharded:
+            buffers["stage3_max_live_parameters"] = LIVE_VALUES
+            buffers["stage3_max_reuse_distance"] = LIVE_VALUES
+        return {"zero_optimization": buffers}
 
     def shares(
         self, groups: Sequence[MicroBatch], size_of: Callable[[MicroBatch], int]

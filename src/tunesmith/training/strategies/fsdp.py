@@ -60,6 +60,7 @@ class FullyCut:
         after = dict(model.named_parameters())
         part_of = {id(one): after[places[id(one)]] for one in before.values()}
         self.trained = {name: part_of[id(one)] for name, one in before.items()}
+        before.update(self.trained)  # a method that holds them by name lets go of the whole ones
         for group in optimizer.param_groups:
             group["params"] = [part_of[id(one)] for one in group["params"]]
 
