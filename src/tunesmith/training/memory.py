@@ -168,11 +168,11 @@ def _exchange_bytes(ask: MemoryAsk) -> int:
     if spread.weights:  # the layer at work, the one behind it, the matrices at both ends, gradients
         layer, ends = _layer_values(facts), facts.vocab * facts.hidden * (1 if facts.tied else 2)
         values = max(2 * layer + ends, min(facts.parameters, LIVE_VALUES) * spread.copies)
-        buffer = min(ask.trainable, BUCKET_VALUES) * spread.copies
+        buffer = 2 * min(ask.trainable, BUCKET_VALUES) * spread.copies
         gradients = layer + ends if ask.rank == 0 else 0
         return values * ask.dtype_bytes + 4 * (buffer + gradients)
     if spread.optimizer:
-        return 4 * min(ask.trainable, BUCKET_VALUES)
+        return 2 * 4 * min(ask.trainable, BUCKET_VALUES)  # the buffer, and what is sent of it
     return 2 * min(4 * ask.trainable, PIECE_BYTES)
 
 
