@@ -40,9 +40,11 @@ TWO = {"type": "ddp", "processes": 2}
 def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
-    made = Cluster()
-    for node in ({"include_dashboard": False}, {}):
-        add_node(made, num_cpus=1, **node)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        made = Cluster()
+        for node in ({"include_dashboard": False}, {}):
+            add_node(made, num_cpus=1, **node)
     yield made
     made.shutdown()
 
