@@ -272,7 +272,7 @@ def make_ranks_folder(run_dir: RunDir, restarts: int) -> None:
     else:
         for folder in (run_dir.ranks, *run_dir.path.glob(f"{LEFT_BEHIND}*")):
             shutil.rmtree(folder, ignore_errors=True)
-    run_dir.ranks.mkdir(parents=True)
+    run_dir.ranks.mkdir(parents=True, exist_ok=True)  # a rank that is ending may write to it
 
 
 def _from_where(run_dir: RunDir) -> str:
