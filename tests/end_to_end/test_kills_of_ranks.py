@@ -24,7 +24,7 @@ from tunesmith.core.run_dir import RunDir, read_json
 from tunesmith.training.checkpoint import list_checkpoints
 
 NUM_INSTANTS = int(os.environ.get("TUNESMITH_KILLS", "0"))
-pytestmark = pytest.mark.timeout(120 * max(NUM_INSTANTS, 3))
+pytestmark = pytest.mark.timeout(300 * max(NUM_INSTANTS, 3))
 TRAINING = {
     "epochs": 2,
     "micro_batch_tokens": 90,
