@@ -21,9 +21,12 @@ def test_a_table_of_two_techniques_is_measured_and_shown(tmp_path: Path) -> None
         "task": "chat",
         "data": {"train": str(rows), "validation": "20%"},
         "method": {"type": "lora", "rank": 2},
-        "training": {"epochs": 1, "tokens_per_step": 256, "learning_rate": 1e-3},
+        # an optimizer with which zero-3 is refused, whether DeepSpeed is installed or not
+        "training": {
+            "epochs": 1, "tokens_per_step": 256, "learning_rate": 1e-3, "optimizer": "adafactor"
+        },
         "evaluation": {"prompts": 1, "max_new_tokens": 4, "metrics": ["exact-match"]},
-    }
+    }  # fmt: skip
     (tmp_path / "tiny.yaml").write_text(json.dumps(recipe))
     arguments = "matrix --scenarios tiny.yaml --techniques full,qlora,zero-3 --steps 3 --json"
     done = subprocess.run(
@@ -36,6 +39,7 @@ def test_a_table_of_two_techniques_is_measured_and_shown(tmp_path: Path) -> None
     table = read_document(tmp_path / "matrix")
     assert json.loads(done.stdout)["cells"][0]["status"] == "measured"
     assert [cell.status for cell in table.cells] == ["measured", "measured", "refused"]
+    assert "adafactor" in table.cells[2].reasons[0].found
     full, qlora = (table.measured("tiny", name) for name in ("full", "qlora"))
     assert full is not None
     assert qlora is not None
