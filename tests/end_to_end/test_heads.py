@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.architectures import save_encoder
+from tests.fakes.long_cases import long
 from tests.fakes.tiny_run import (
     TIMEOUT_S,
     assert_same_run,
@@ -91,7 +92,7 @@ def assert_predicts(run_dir: RunDir, folder: Path, task: str) -> None:
             assert 0 < line["score"] <= 1
 
 
-@pytest.mark.parametrize("task", ["classification", "ner", "qa"])
+@pytest.mark.parametrize("task", ["classification", *long(["ner", "qa"])])
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, task: str) -> None:
     model = make_model_folder(tmp_path / "model")
     rows = make_labelled(tmp_path / "rows.jsonl", task)

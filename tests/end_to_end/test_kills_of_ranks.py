@@ -18,6 +18,7 @@ import pytest
 
 from tests.fakes.forked_ranks import Whom, run_ranks_forked
 from tests.fakes.forked_run import Instant, read_trace
+from tests.fakes.long_cases import long
 from tests.fakes.tiny_run import make_model_folder, make_rows, make_run, weights_of
 from tunesmith.core.events import read_events
 from tunesmith.core.run_dir import RunDir, read_json
@@ -52,7 +53,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunDir]:
     )
 
 
-@pytest.mark.parametrize("name", list(STRATEGIES))
+@pytest.mark.parametrize("name", ["ddp", *long(name for name in STRATEGIES if name != "ddp")])
 def test_however_ranks_are_killed_the_run_goes_on_to_the_same_end(
     make: Callable[..., RunDir], name: str
 ) -> None:

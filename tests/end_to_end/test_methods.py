@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.long_cases import long
 from tests.fakes.tiny_run import (
     TIMEOUT_S,
     assert_same_run,
@@ -34,6 +35,7 @@ WAYS: dict[str, dict[str, Any]] = {
         "training": {"learning_rate": 0.02},
     },
 }
+DEFAULT = "qlora, recomputed"
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunDir]:
     return make_named
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [DEFAULT, *long(name for name in WAYS if name != DEFAULT)])
 def test_a_run_that_is_stopped_and_resumed_equals_one_that_never_was(
     make: Callable[..., RunDir], way: str
 ) -> None:

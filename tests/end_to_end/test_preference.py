@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.long_cases import long
 from tests.fakes.tiny_preference import make_pair_rows, make_rated_rows
 from tests.fakes.tiny_run import (
     TIMEOUT_S,
@@ -61,7 +62,7 @@ def kill_after(run_dir: RunDir, step: int) -> None:
     process.wait()
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["dpo", *long(name for name in CASES if name != "dpo")])
 def test_a_run_learns_says_so_and_goes_on_after_a_kill(folder: Path, case: str) -> None:
     whole = finish(make(folder, f"whole-{case}", case))
     killed = make(folder, f"killed-{case}", case)

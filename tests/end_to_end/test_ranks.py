@@ -60,6 +60,7 @@ def logs_of(run_dir: RunDir) -> str:
     return "\n".join(f"{file}\n{file.read_text()}" for file in files)
 
 
+@pytest.mark.long
 def test_two_ranks_however_stopped_end_like_one(make: Callable[..., RunDir]) -> None:
     one, two = make("one"), make("two", strategy=ddp())
     assert start_run(one).wait(TIMEOUT_S) == 0
@@ -189,6 +190,7 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
+@pytest.mark.long
 def test_two_agents_of_torchrun_carry_out_one_run(make: Callable[..., RunDir]) -> None:
     quick = {"training": {"max_steps": 4}, "evaluation": QUIET}
     one, two = make("no-agent", **quick), make("agents", strategy=ddp(), **quick)
@@ -234,8 +236,8 @@ def test_an_agent_that_dies_ends_the_run_or_leaves_it_to_the_other(
     ("strategy", "method"),
     [
         ("fsdp", {"type": "full"}),
-        ("deepspeed", {"type": "full"}),
-        ("deepspeed", {"type": "dora", "rank": 4}),
+        pytest.param("deepspeed", {"type": "full"}, marks=pytest.mark.long),
+        pytest.param("deepspeed", {"type": "dora", "rank": 4}, marks=pytest.mark.long),
     ],
     ids=str,
 )

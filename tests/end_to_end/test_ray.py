@@ -175,6 +175,7 @@ def test_too_little_room_is_said_with_what_is_there(make: Callable[..., RunDir])
     assert "2 cores are free" in found
 
 
+@pytest.mark.long
 def test_a_run_on_two_nodes_is_like_one_process_and_goes_on_when_a_node_dies(
     make: Callable[..., RunDir], cluster: Any
 ) -> None:

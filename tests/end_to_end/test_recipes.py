@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 
+from tests.fakes.long_cases import long
 from tunesmith.core.threads import with_short_spins
 from tunesmith.recipe.load import load_recipe
 
@@ -40,7 +41,7 @@ def test_a_shipped_recipe_loads(path: Path) -> None:
 
 @pytest.mark.real_model
 @pytest.mark.usefixtures("real_model")
-@pytest.mark.parametrize("name", ["sft_loop.py", "sft_basic.py"])
+@pytest.mark.parametrize("name", ["sft_loop.py", *long(["sft_basic.py"])])
 def test_an_example_runs(name: str, tmp_path: Path) -> None:
     output = tmp_path / "out"
     done = subprocess.run(

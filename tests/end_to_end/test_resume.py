@@ -64,9 +64,13 @@ def test_killed_at_any_instant_and_resumed_equals_never_stopped(
 @pytest.mark.parametrize(
     ("request_stop", "exit_code"),
     [
-        (lambda _, process: process.send_signal(signal.SIGINT), 130),
+        pytest.param(
+            lambda _, process: process.send_signal(signal.SIGINT), 130, marks=pytest.mark.long
+        ),
         (lambda _, process: process.send_signal(signal.SIGTERM), 75),
-        (lambda run_dir, _: run_dir.control.write_text("pause"), 75),
+        pytest.param(
+            lambda run_dir, _: run_dir.control.write_text("pause"), 75, marks=pytest.mark.long
+        ),
     ],
     ids=["SIGINT", "SIGTERM", "control"],
 )

@@ -300,6 +300,7 @@ def test_b064_the_plan_says_what_decays_and_the_default_is_none() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_b071_evaluation_keeps_no_logits() -> None:
     model = make_llama(
         vocab_size=49_152, hidden_size=32, num_hidden_layers=1, initializer_range=0.05

@@ -219,6 +219,7 @@ print(tight[2].warnings)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA bounds it on Linux")
+@pytest.mark.long
 def test_a_real_limit_at_step_3_is_survived() -> None:
     result: Any = subprocess.run(
         [sys.executable, "-c", REAL_LIMIT], capture_output=True, text=True, check=False
