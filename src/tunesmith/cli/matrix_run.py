@@ -46,20 +46,16 @@ def find_result(cell: Cell, matrix: Path, kept: Matrix | None) -> CellResult:
         return describe_cell(cell, matrix, "refused")
     folder = cell.folder(matrix)
     old = kept.cell(cell.scenario.name, cell.technique.name) if kept else None
-    if old and old.recipe_hash != cell.recipe_hash and old.folder != _within(folder, matrix):
+    result = describe_cell(cell, matrix, "waiting")
+    if old and old.folder != result.folder:
         old = None
     if is_measured(folder, cell.recipe_hash or ""):
-        result = describe_cell(cell, matrix, "measured")
         busy = old.busy if old else None
-        return replace(result, measured=read_measured(RunDir(folder)), busy=busy)
-    result = describe_cell(cell, matrix, "waiting")
+        measured = read_measured(RunDir(folder))
+        return replace(result, status="measured", measured=measured, busy=busy)
     if old and old.measured is None:
         return replace(result, status=old.status, reasons=old.reasons, busy=old.busy)
     return result
-
-
-def _within(folder: Path, matrix: Path) -> str:
-    return str(folder.relative_to(matrix))
 
 
 def measure_cells(

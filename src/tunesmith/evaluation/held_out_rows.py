@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from tunesmith.evaluation.sides import (
     write_part,
     write_said,
 )
-from tunesmith.inference.precision import ExactEngine
+from tunesmith.inference.precision import exact_answers
 from tunesmith.inference.torch_engine import TorchEngine
 from tunesmith.models.headed import HeadedModel
 from tunesmith.recipe.evaluation import EvaluationPart
@@ -216,10 +216,8 @@ class HeldOutRows:
             )
         return measure(
             self.scored,
-            ExactEngine(
-                TorchEngine(self.model, self.tokenizer),
-                self.model,
-                tell=lambda text: self.events.write("note", message=text),
+            TorchEngine(
+                self.model, self.tokenizer, within=partial(exact_answers, self.model, self._note)
             ),
             self.tokenizer,
             samples,
@@ -232,6 +230,9 @@ class HeldOutRows:
             preference=objective,
             tunes=self._tunes,
         )
+
+    def _note(self, text: str) -> None:
+        self.events.write("note", message=text)
 
     @property
     def _objective(self) -> HeldOutPreference | None:

@@ -7,13 +7,12 @@ tokens by a model of 135M parameters 25 were other ones alone than in a batch; i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
 
 from tunesmith.core.hardware import available_memory_bytes
-from tunesmith.inference.engine import Engine, Generated
 from tunesmith.inference.predict_request import DtypeWord
 from tunesmith.models.load import DTYPES
 
@@ -73,61 +72,17 @@ def computing_in_fp32(model: nn.Module) -> Generator[None]:
             one.data = data
 
 
-class ExactEngine:
-    """Answers as another engine does, in fp32, so that an answer is the same in any batch.
+@contextmanager
+def exact_answers(model: nn.Module, tell: Callable[[str], None]) -> Generator[None]:
+    """Compute in fp32 inside, so that an answer is the same in any batch.
 
     So on a CPU where there is room for it. Quantised weights stay as they are.
     """
-
-    def __init__(self, engine: Engine, model: nn.Module, *, tell: Callable[[str], None]) -> None:
-        self._engine = engine
-        self._model = model
-        self._tell = tell
-
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        max_new_tokens: int,
-        temperature: float = 0.0,
-        seed: int = 0,
-        numbers: Sequence[int] | None = None,
-    ) -> list[Generated]:
-        """Answer all prompts."""
-        with self._computing():
-            return self._engine.generate(
-                prompts,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                seed=seed,
-                numbers=numbers,
-            )
-
-    def stream(
-        self,
-        prompt: Sequence[int],
-        *,
-        max_new_tokens: int,
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> Iterator[str | Generated]:
-        """Answer one prompt in pieces."""
-        with self._computing():
-            yield from self._engine.stream(
-                prompt, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
-            )
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of an answer's tokens."""
-        return self._engine.decode(tokens)
-
-    @contextmanager
-    def _computing(self) -> Generator[None]:
-        if _is_quantised(self._model) or not _narrow(self._model):
+    if _is_quantised(model) or not _narrow(model):
+        yield
+    elif not _has_room(model):
+        tell(f"answers are computed in 16 bits: {_NO_ROOM}")
+        yield
+    else:
+        with computing_in_fp32(model):
             yield
-        elif not _has_room(self._model):
-            self._tell(f"answers are computed in 16 bits: {_NO_ROOM}")
-            yield
-        else:
-            with computing_in_fp32(self._model):
-                yield

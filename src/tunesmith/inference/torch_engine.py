@@ -13,7 +13,8 @@ Shapes: B rows of the batch, T tokens, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -37,12 +38,21 @@ MIN_SHARED_TOKENS = 8
 
 
 class TorchEngine:
-    """Runs a transformers model and leaves it as it was, also in its training mode."""
+    """Runs a transformers model and leaves it as it was, also in its training mode.
+
+    Prompts are answered inside what `within` gives, such as another dtype of the weights.
+    """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: Tokenizer, *, batch_tokens: int = BATCH_TOKENS
+        self,
+        model: PreTrainedModel,
+        tokenizer: Tokenizer,
+        *,
+        batch_tokens: int = BATCH_TOKENS,
+        within: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._model = model
+        self._within = within
         self._tokenizer = tokenizer
         self._batch_tokens = batch_tokens
         generation = model.generation_config
@@ -70,10 +80,11 @@ class TorchEngine:
         draws = range(len(prompts)) if numbers is None else numbers
         sampler = Sampler(temperature=temperature, seed=seed, numbers=draws)
         answers: list[list[int]] = [[] for _ in prompts]
-        for rows in group_by_length(sizes, max_tokens=self._batch_tokens):
-            for step in self._steps(rows, prompts, limits, sampler):
-                for row, token in step.items():
-                    answers[row].append(token)
+        with self._within():
+            for rows in group_by_length(sizes, max_tokens=self._batch_tokens):
+                for step in self._steps(rows, prompts, limits, sampler):
+                    for row, token in step.items():
+                        answers[row].append(token)
         return [self._generated(tokens) for tokens in answers]
 
     def stream(
@@ -88,10 +99,11 @@ class TorchEngine:
         limit = self._limit(prompt, max_new_tokens)
         sampler = Sampler(temperature=temperature, seed=seed, numbers=[0])
         text, tokens = IncrementalDecoder(self.decode), list[int]()
-        for step in self._steps([0], [prompt], [limit], sampler):
-            tokens.append(step[0])
-            if piece := text.push(step[0]):
-                yield piece
+        with self._within():
+            for step in self._steps([0], [prompt], [limit], sampler):
+                tokens.append(step[0])
+                if piece := text.push(step[0]):
+                    yield piece
         if piece := text.flush():
             yield piece
         yield self._generated(tokens)

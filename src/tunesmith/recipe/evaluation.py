@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tunesmith.recipe.part import Part
+from tunesmith.recipe.part import Part, one_or_several
 from tunesmith.recipe.task import Task
 
 Metric = Literal[
@@ -45,12 +45,6 @@ def own_metrics(task: Task) -> tuple[str, ...]:
     return own
 
 
-def _as_tuple(value: object) -> object:
-    if isinstance(value, str):
-        return (value,)
-    return tuple(value) if isinstance(value, list) else value
-
-
 class EvaluationPart(Part):
     """What is measured."""
 
@@ -75,7 +69,7 @@ class EvaluationPart(Part):
     ] = 0.0
     metrics: Annotated[
         tuple[Metric, ...],
-        BeforeValidator(_as_tuple),
+        BeforeValidator(one_or_several),
         Field(
             description="Further scores of the answers as texts: exact-match, json-match, "
             "valid-json, numeric-match (the last number), token-accuracy, tool-call (the same "

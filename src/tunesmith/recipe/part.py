@@ -16,3 +16,10 @@ class Part(BaseModel):
         protected_namespaces=(),
         use_attribute_docstrings=False,
     )
+
+
+def one_or_several(value: object) -> object:
+    """Read a word as the one item of a list, and a list as a tuple; anything else as it is."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value

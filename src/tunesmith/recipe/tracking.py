@@ -6,15 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tunesmith.recipe.part import Part
+from tunesmith.recipe.part import Part, one_or_several
 
 TrackerName = Literal["tensorboard", "mlflow", "wandb", "trackio"]
-
-
-def _as_tuple(value: object) -> object:
-    if isinstance(value, str):
-        return (value,)
-    return tuple(value) if isinstance(value, list) else value
 
 
 class TrackingPart(Part):
@@ -22,7 +16,7 @@ class TrackingPart(Part):
 
     to: Annotated[
         tuple[TrackerName, ...],
-        BeforeValidator(_as_tuple),
+        BeforeValidator(one_or_several),
         Field(
             description="tensorboard, mlflow, wandb (offline) or trackio, one or several; each is "
             "a process beside the run, which goes on whatever becomes of it."

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from tests.fakes.tiny import make_tokenizer
 from tests.fakes.tiny_llama import VOCABULARY, make_llama
 from tunesmith.data.tokenizer import Tokenizer, load_tokenizer
 from tunesmith.inference import precision
-from tunesmith.inference.precision import ExactEngine
 from tunesmith.inference.torch_engine import TorchEngine
 
 
@@ -26,9 +26,9 @@ def make_prompts(count: int) -> list[list[int]]:
 
 
 def answers_of(model: Any, tokenizer: Tokenizer, batch_tokens: int, told: list[str]) -> Any:
-    engine = TorchEngine(model, tokenizer, batch_tokens=batch_tokens)
-    exact = ExactEngine(engine, model, tell=told.append)
-    return exact.generate(make_prompts(16), max_new_tokens=24)
+    within = partial(precision.exact_answers, model, told.append)
+    engine = TorchEngine(model, tokenizer, batch_tokens=batch_tokens, within=within)
+    return engine.generate(make_prompts(16), max_new_tokens=24)
 
 
 def test_a_model_in_16_bits_answers_as_its_copy_in_32_bits_and_has_its_own_weights_again(
