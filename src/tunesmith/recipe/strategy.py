@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunesmith.core.errors import Fault, MachineError
+from tunesmith.core.extras import require_extra
 from tunesmith.core.hardware import count_gpus
 from tunesmith.recipe.part import Part
 
@@ -116,10 +115,6 @@ def require_engine(strategy: Strategy) -> None:
     Raises:
         MachineError: it is not.
     """
-    if isinstance(strategy, DeepSpeedStrategy) and find_spec("deepspeed") is None:
-        fault = Fault(
-            found="deepspeed is not installed",
-            where="recipe: strategy.type: deepspeed",
-            fix="install it (pip install 'tunesmith[deepspeed]'), or use strategy: ddp",
-        )
-        raise MachineError(fault, code="not_installed")
+    if isinstance(strategy, DeepSpeedStrategy):
+        where = "recipe: strategy.type: deepspeed"
+        require_extra("deepspeed", where=where, otherwise="use strategy: ddp")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunesmith.core.errors import Fault, MachineError
+from tunesmith.core.extras import require_extra
 from tunesmith.recipe.part import Part
 
 
@@ -63,10 +62,5 @@ def require_platform(target: Target) -> None:
     Raises:
         MachineError: it is not.
     """
-    if isinstance(target, RayTarget) and find_spec("ray") is None:
-        fault = Fault(
-            found="ray is not installed",
-            where="recipe: target.type: ray",
-            fix="install it (pip install 'tunesmith[ray]'), or use target: local",
-        )
-        raise MachineError(fault, code="not_installed")
+    if isinstance(target, RayTarget):
+        require_extra("ray", where="recipe: target.type: ray", otherwise="use target: local")

@@ -13,12 +13,11 @@ from tunesmith.cli.launch import Ending
 from tunesmith.cli.main import main
 from tunesmith.cli.matrix_view import rows_of
 from tunesmith.cli.train import prepare
-from tunesmith.core import hardware
+from tunesmith.core import extras, hardware
 from tunesmith.core.errors import Fault, RunError, UserError
 from tunesmith.core.run_dir import RunDir, write_json
 from tunesmith.evaluation.matrix.cell import Cell
 from tunesmith.evaluation.matrix.document import Matrix, read_document, write_document
-from tunesmith.recipe import strategy
 
 SIDES = {
     when: {"loss": loss, "rows": 9, "metrics": {"exact-match": {"value": share, "rows": 9}}}
@@ -66,7 +65,7 @@ def launches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launches:
     launches = Launches()
     monkeypatch.setattr(verb, "launch_cell", launches)
     monkeypatch.setattr(hardware, "busy_share", lambda: 0.02)
-    monkeypatch.setattr(strategy, "find_spec", lambda _: None)  # no DeepSpeed
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)  # no DeepSpeed
     return launches
 
 

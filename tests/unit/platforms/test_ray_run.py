@@ -11,13 +11,13 @@ from types import SimpleNamespace
 import pytest
 
 import tunesmith
+from tunesmith.core import extras
 from tunesmith.core.errors import MachineError
 from tunesmith.core.events import read_events
 from tunesmith.core.run_dir import RunDir, RunState, RunStatus, write_json
 from tunesmith.core.stopping import StopRequests
 from tunesmith.platforms import ray as driver
 from tunesmith.platforms.rank_process import NodeFacts
-from tunesmith.recipe import target
 from tunesmith.recipe.load import load_recipe, resolved
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -76,7 +76,7 @@ def test_an_address_for_clients_is_refused() -> None:
 def test_ray_that_is_not_installed_is_told_to_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(target, "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
     run_dir = run_on_ray(tmp_path, "127.0.0.1:1")
     assert driver.main([str(run_dir.path)]) == 2
     (error,) = read_events(run_dir.events_jsonl)

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from tunesmith.core import extras
 from tunesmith.core.errors import MachineError, RecipeError
-from tunesmith.recipe import strategy as module
 from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.strategy import (
     DdpStrategy,
@@ -95,7 +95,7 @@ def test_a_key_of_another_strategy_is_said_to_be_so() -> None:
 
 
 def test_a_library_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
     with pytest.raises(MachineError, match="deepspeed is not installed"):
         require_engine(DeepSpeedStrategy(type="deepspeed"))
     require_engine(DdpStrategy())

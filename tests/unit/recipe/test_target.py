@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from tunesmith.core import extras
 from tunesmith.core.errors import MachineError, RecipeError
 from tunesmith.core.run_dir import RunDir, read_json, write_json
-from tunesmith.recipe import target as module
 from tunesmith.recipe.load import load_recipe, recipe_from_resolved, resolved
 from tunesmith.recipe.spread import change_strategy
 from tunesmith.recipe.target import LocalTarget, RayTarget, require_platform
@@ -58,7 +58,7 @@ def test_a_run_goes_on_elsewhere(tmp_path: Path) -> None:
 
 
 def test_a_library_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
     with pytest.raises(MachineError, match=r"pip install 'tunesmith\[ray\]'"):
         require_platform(RayTarget())
     require_platform(LocalTarget())

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from tunesmith.core import extras
 from tunesmith.core.run_dir import RunDir, RunState, read_json, write_json
 from tunesmith.evaluation.matrix.cell import Cell, find_stale, is_measured, plan_cell
 from tunesmith.evaluation.matrix.scenario import find_scenarios
 from tunesmith.evaluation.matrix.technique import find_techniques
-from tunesmith.recipe import strategy
 from tunesmith.recipe.load import resolved
 
 TEXT = "model: smollm2-135m-instruct\ntask: chat\ndata: {train: rows.jsonl}\n"
@@ -92,7 +92,7 @@ def test_what_is_damaged_or_unfinished_is_not_kept(recipe: Path) -> None:
 def test_a_technique_that_cannot_be_keeps_its_reason(
     recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strategy, "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
     cell = plan(recipe, "zero-3")
     assert cell.loaded is None
     assert cell.recipe_hash is None
