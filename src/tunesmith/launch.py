@@ -23,11 +23,12 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from tunesmith.core.errors import TunesmithError
 from tunesmith.core.log import set_up_logging
 from tunesmith.core.rank_failures import run_exit_code, tell_end
 from tunesmith.core.rank_place import LAUNCHER_PID, MEETING_FILE
 from tunesmith.core.run_dir import RunDir, disk_error
-from tunesmith.core.run_lock import already_held, is_held
+from tunesmith.core.run_lock import require_free
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.strategy import num_processes
 
@@ -48,15 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (folder,) = arguments or sys.argv[1:]
     set_up_logging()
     run_dir = RunDir.open(folder)
-    if is_held(run_dir, patience_s=LAUNCHER_IS_GONE_S):
-        refused = already_held(run_dir)
-        log.error("%s", refused)
-        return refused.exit_code
-    size = num_processes(recipe_from_resolved(run_dir.resolved_json).strategy)
     try:
+        require_free(run_dir, patience_s=LAUNCHER_IS_GONE_S)
+        size = num_processes(recipe_from_resolved(run_dir.resolved_json).strategy)
         _make_folder(run_dir.ranks)
-    except OSError as error:
-        refused = disk_error(run_dir.ranks, error)
+    except TunesmithError as refused:
         log.error("%s", refused)
         return refused.exit_code
     ranks = [_start(run_dir, rank, size) for rank in range(size)]
@@ -65,10 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _make_folder(ranks: Path) -> None:
-    """Make the ranks' folder anew: what is there is of the start before."""
+    """Make the ranks' folder anew: what is there is of the start before.
+
+    Raises:
+        RunError: the disk is full or cannot be written.
+    """
     shutil.rmtree(ranks, ignore_errors=True)  # to which a rank that is ending may write
-    ranks.mkdir(parents=True, exist_ok=True)
-    (ranks / MEETING).unlink(missing_ok=True)
+    try:
+        ranks.mkdir(parents=True, exist_ok=True)
+        (ranks / MEETING).unlink(missing_ok=True)
+    except OSError as error:
+        raise disk_error(ranks, error) from error
 
 
 def _start(run_dir: RunDir, rank: int, size: int) -> subprocess.Popen[bytes]:

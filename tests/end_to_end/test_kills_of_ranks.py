@@ -19,7 +19,7 @@ import pytest
 from tests.fakes.forked_ranks import Whom, run_ranks_forked
 from tests.fakes.forked_run import Instant, read_trace
 from tests.fakes.long_cases import long
-from tests.fakes.tiny_run import make_model_folder, make_rows, make_run, weights_of
+from tests.fakes.tiny_run import logs_of, make_model_folder, make_rows, make_run, weights_of
 from tunesmith.core.events import read_events
 from tunesmith.core.run_dir import RunDir, read_json
 from tunesmith.training.checkpoint import list_checkpoints
@@ -123,11 +123,6 @@ def assert_ends_like(run_dir: RunDir, reference: RunDir, what: str, *, bit_for_b
 
 def steps_of(run_dir: RunDir) -> list[dict[str, Any]]:
     return [event for event in read_events(run_dir.events_jsonl) if event["type"] == "step"]
-
-
-def logs_of(run_dir: RunDir) -> str:
-    files = [run_dir.log, *run_dir.ranks.glob("rank-*/log.txt")]
-    return "\n".join(f"{file}\n{file.read_text()}" for file in files if file.exists())
 
 
 PARTS: tuple[Callable[[str], bool], ...] = (

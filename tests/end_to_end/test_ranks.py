@@ -16,6 +16,7 @@ import pytest
 
 from tests.fakes.tiny_run import (
     TIMEOUT_S,
+    logs_of,
     losses_of,
     make_model_folder,
     make_rows,
@@ -53,11 +54,6 @@ def ddp(**settings: Any) -> dict[str, Any]:
 
 def errors_of(run_dir: RunDir) -> list[Event]:
     return [event for event in read_events(run_dir.events_jsonl) if event["type"] == "error"]
-
-
-def logs_of(run_dir: RunDir) -> str:
-    files = [run_dir.log, *run_dir.ranks.glob("rank-*/log.txt")]
-    return "\n".join(f"{file}\n{file.read_text()}" for file in files)
 
 
 @pytest.mark.long
@@ -102,7 +98,7 @@ def test_two_ranks_however_stopped_end_like_one(make: Callable[..., RunDir]) -> 
 HANG_ON_RANK_1 = """
 import os, sys, time
 import tunesmith.training.objective as objective
-import tunesmith.run as run
+from tunesmith.run.process import main
 
 original = objective.summed_loss
 calls = []
@@ -114,7 +110,7 @@ def hangs(model, batch):
     return original(model, batch)
 
 objective.summed_loss = hangs
-sys.exit(run.main([sys.argv[1]]))
+sys.exit(main([sys.argv[1]]))
 """
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from tests.fakes.tiny_run import (
     TIMEOUT_S,
+    logs_of,
     losses_of,
     make_model_folder,
     make_rows,
@@ -78,11 +79,6 @@ def make(tmp_path_factory: pytest.TempPathFactory, cluster: Any) -> Callable[...
         )
 
     return make_named
-
-
-def logs_of(run_dir: RunDir) -> str:
-    files = [run_dir.log, *run_dir.path.glob("ranks*/rank-*/log.txt")]
-    return "\n".join(f"{file}\n{file.read_text()}" for file in files)
 
 
 def events_of(run_dir: RunDir, kind: str) -> list[Event]:

@@ -53,7 +53,9 @@ class ForkedRank:
 def run_ranks_forked(run_dir: RunDir, *, at: Instant | None = None, whom: Whom = "all") -> int:
     """Carry out the run to its end; the launcher's exit code, negative for a signal."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.fakes.forked_ranks", "tunesmith.run", "deepspeed"])
+    context.set_forkserver_preload(
+        ["tests.fakes.forked_ranks", "tunesmith.run.process", "deepspeed"]
+    )
     process = context.Process(target=_launch, args=(str(run_dir.path), at, whom))
     process.start()
     process.join(TIMEOUT_S)

@@ -93,7 +93,7 @@ def run_forked(
     before the run begins.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.fakes.forked_run", "tunesmith.run"])
+    context.set_forkserver_preload(["tests.fakes.forked_run", "tunesmith.run.process"])
     process = context.Process(target=_carry_out, args=(str(run_dir.path), at, then, die, prepare))
     process.start()
     process.join(TIMEOUT_S)
@@ -136,7 +136,7 @@ def be_run(
     """Be the run's process, or a rank's, from here on; `is_seen` keeps what it does to the disk."""
     import safetensors.torch
 
-    from tunesmith.run import main
+    from tunesmith.run.process import main
 
     disk = Disk(folder + "/", at, then)
     disk.die = die or disk.die

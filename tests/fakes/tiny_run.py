@@ -101,6 +101,12 @@ def weights_of(run_dir: RunDir) -> dict[str, Any]:
     }
 
 
+def logs_of(run_dir: RunDir) -> str:
+    """What the run and its ranks have said, those of starts that lost some, too."""
+    files = [run_dir.log, *run_dir.path.glob("ranks*/rank-*/log.txt")]
+    return "\n".join(f"{file}\n{file.read_text()}" for file in files if file.exists())
+
+
 def wait_for_step(run_dir: RunDir, process: subprocess.Popen[bytes], step: int) -> None:
     """Wait until the run has told of a step, or has ended."""
     deadline = time.monotonic() + TIMEOUT_S

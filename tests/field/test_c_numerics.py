@@ -208,9 +208,10 @@ def test_b061_adapters_on_a_16_bit_base_keep_small_updates_and_their_dtype(tmp_p
 FORCE_INFINITY = """
 import sys
 import torch
-import tunesmith.run as run
+import tunesmith.run.steps as steps
+from tunesmith.run.process import main
 
-original = run.train_steps
+original = steps.train_steps
 
 def hooked(model, *arguments, **settings):
     for done in original(model, *arguments, **settings):
@@ -219,8 +220,8 @@ def hooked(model, *arguments, **settings):
             with torch.no_grad():
                 model.decoder.embed_tokens.weight.fill_(float("inf"))
 
-run.train_steps = hooked
-sys.exit(run.main([sys.argv[1]]))
+steps.train_steps = hooked
+sys.exit(main([sys.argv[1]]))
 """
 
 

@@ -20,7 +20,7 @@ from tunesmith.core.events import Event, follow_events
 from tunesmith.core.hardware import free_disk_bytes
 from tunesmith.core.rank_place import rank_place
 from tunesmith.core.run_dir import RunDir
-from tunesmith.core.run_lock import already_held, is_held
+from tunesmith.core.run_lock import require_free
 from tunesmith.platforms.command import run_command
 from tunesmith.platforms.local import LocalProcess, StopRequest, passed_on_signals, start
 from tunesmith.recipe.load import recipe_from_resolved
@@ -122,8 +122,8 @@ def _ending(run_dir: RunDir, code: int, error: Event | None, process: LocalProce
         return Ending("stopped", INTERRUPTED)
     if error is not None:
         raise _as_raised(error)
-    if code == UserError.exit_code and is_held(run_dir):
-        raise already_held(run_dir)
+    if code == UserError.exit_code:
+        require_free(run_dir)
     raise _died(run_dir, code)
 
 

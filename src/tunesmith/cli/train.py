@@ -26,7 +26,7 @@ from tunesmith.core.run_dir import (
     write_bytes,
     write_json,
 )
-from tunesmith.core.run_lock import already_held, is_held
+from tunesmith.core.run_lock import require_free
 from tunesmith.recipe.load import LoadedRecipe, load_recipe, resolved
 from tunesmith.recipe.spread import change_strategy, sets_strategy
 
@@ -116,8 +116,7 @@ def make_ready_again(run_dir: RunDir) -> None:
         found = f"this run is going on already (process {state.pid}, step {state.step})"
         fix = "watch it with: " + suggest("runs follow", run_dir.path)
         raise MachineError(Fault(found=found, where=str(run_dir.path), fix=fix), code="run_active")
-    if is_held(run_dir):  # by a process that has not said so yet
-        raise already_held(run_dir)
+    require_free(run_dir)  # a process that has it need not have said so yet
     try:
         run_dir.control.unlink(missing_ok=True)  # an old request would stop it at once
     except OSError as error:

@@ -40,7 +40,7 @@ def hold_run(run_dir: RunDir) -> Generator[None]:
         raise MachineError(known.faults, code=known.code) from error
     with file:
         if not _take(file, patience_s=PATIENCE_S):
-            raise already_held(run_dir)
+            raise _already_held(run_dir)
         _write_holder(file)
         yield
 
@@ -55,7 +55,17 @@ def is_held(run_dir: RunDir, *, patience_s: float = 0.0) -> bool:
         return not _take(file, patience_s=patience_s)
 
 
-def already_held(run_dir: RunDir) -> MachineError:
+def require_free(run_dir: RunDir, *, patience_s: float = 0.0) -> None:
+    """See that no other process carries out the run.
+
+    Raises:
+        MachineError: one does, and still does after `patience_s`.
+    """
+    if is_held(run_dir, patience_s=patience_s):
+        raise _already_held(run_dir)
+
+
+def _already_held(run_dir: RunDir) -> MachineError:
     """Return the error for a run that goes on already, with the number of its process."""
     holder = b""
     with suppress(OSError):

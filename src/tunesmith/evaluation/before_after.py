@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -96,6 +97,7 @@ def measure(
     max_tokens: int = BATCH_TOKENS,
     preference: HeldOutPreference | None = None,
     tunes: TuneScores | None = None,
+    answering: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Measured:
     """Measure a model on its held-out rows; `samples` and `examples` are the same rows.
 
@@ -103,7 +105,8 @@ def measure(
     with candidates are answered by the likeliest of theirs. With `tunes` what is written is scored
     as a tune, together with the beginning that was given.
 
-    `model` and `engine` compute with the same weights. Without rows there is nothing to measure,
+    `model` and `engine` compute with the same weights, and answers are found, written or chosen,
+    within what `answering` gives, such as another dtype of them. Without rows there is nothing to measure,
     which is the caller's decision.
     """
     started = time.monotonic()
@@ -116,25 +119,26 @@ def measure(
     if "tool-call" in part.metrics:
         asked = [until_last_call(sample) for sample in asked]
     questions = [ask(sample, tokenizer, data) for sample in asked]
-    if have_candidates(samples):
-        answers, understood = choose_candidates(
-            model, questions, asked, tokenizer, data=data, pad_id=pad_id
-        )
-    elif chooses_label(task, labels):
-        answers = choose_labels(
-            model, questions, asked, labels, tokenizer, data=data, pad_id=pad_id
-        )
-        understood = _understand_all(questions, answers, labels)
-    else:
-        answers = answer_questions(
-            engine,
-            questions,
-            max_new_tokens=part.max_new_tokens,
-            temperature=part.temperature,
-        )
-        understood = _understand_all(questions, answers, labels)
-        if tunes is not None:
-            understood = _as_tunes(questions, answers, understood, tunes)
+    with answering():
+        if have_candidates(samples):
+            answers, understood = choose_candidates(
+                model, questions, asked, tokenizer, data=data, pad_id=pad_id
+            )
+        elif chooses_label(task, labels):
+            answers = choose_labels(
+                model, questions, asked, labels, tokenizer, data=data, pad_id=pad_id
+            )
+            understood = _understand_all(questions, answers, labels)
+        else:
+            answers = answer_questions(
+                engine,
+                questions,
+                max_new_tokens=part.max_new_tokens,
+                temperature=part.temperature,
+            )
+            understood = _understand_all(questions, answers, labels)
+    if tunes is not None:
+        understood = _as_tunes(questions, answers, understood, tunes)
     place = {index: place for place, index in enumerate(chosen.asked)}
     said = tuple(understood[place[index]] for index in chosen.scored)
     return Measured(

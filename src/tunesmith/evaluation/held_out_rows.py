@@ -216,9 +216,7 @@ class HeldOutRows:
             )
         return measure(
             self.scored,
-            TorchEngine(
-                self.model, self.tokenizer, within=partial(exact_answers, self.model, self._note)
-            ),
+            TorchEngine(self.model, self.tokenizer),
             self.tokenizer,
             samples,
             rows,
@@ -229,6 +227,7 @@ class HeldOutRows:
             pad_id=self.pad_id,
             preference=objective,
             tunes=self._tunes,
+            answering=partial(exact_answers, self.model, self._note),
         )
 
     def _note(self, text: str) -> None:

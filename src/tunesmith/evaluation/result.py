@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tunesmith.core import hardware
 from tunesmith.core.events import read_events
 from tunesmith.core.file_hash import file_sha256
 from tunesmith.core.run_dir import RunDir, read_json
@@ -24,8 +24,13 @@ def describe_result(
     facts: ModelFacts,
     data: RunData,
     started: float,
+    peaks: Sequence[int],
 ) -> dict[str, Any]:
-    """Return the content of result.json. `seconds` is this process's, from data to report."""
+    """Return the content of result.json.
+
+    `seconds` is this process's, from data to report; `peaks` are the most bytes of memory that each
+    rank had.
+    """
     sides = read_json(run_dir.evaluation_json) if run_dir.evaluation_json.exists() else {}
     before, after = sides.get("before") or {}, sides.get("after") or {}
     steps = [event for event in read_events(run_dir.events_jsonl) if event["type"] == "step"]
@@ -40,7 +45,8 @@ def describe_result(
         "tokens_per_second": progress.tokens / progress.seconds if progress.seconds else None,
         "training_seconds": progress.seconds,
         "seconds": time.monotonic() - started,
-        "peak_memory_bytes": hardware.peak_resident_bytes(),
+        "peak_memory_bytes": max(peaks),
+        **({"peak_memory_bytes_of_ranks": list(peaks)} if len(peaks) > 1 else {}),
         "planned_memory_bytes": read_json(run_dir.plan_json)["memory"]["total"],
         "train_loss": steps[-1]["loss"] if steps else None,
         "validation_loss_before": before.get("loss"),

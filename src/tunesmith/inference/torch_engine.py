@@ -13,8 +13,7 @@ Shapes: B rows of the batch, T tokens, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -38,10 +37,7 @@ MIN_SHARED_TOKENS = 8
 
 
 class TorchEngine:
-    """Runs a transformers model and leaves it as it was, also in its training mode.
-
-    Prompts are answered inside what `within` gives, such as another dtype of the weights.
-    """
+    """Runs a transformers model and leaves it as it was, also in its training mode."""
 
     def __init__(
         self,
@@ -49,10 +45,8 @@ class TorchEngine:
         tokenizer: Tokenizer,
         *,
         batch_tokens: int = BATCH_TOKENS,
-        within: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._model = model
-        self._within = within
         self._tokenizer = tokenizer
         self._batch_tokens = batch_tokens
         generation = model.generation_config
@@ -80,11 +74,10 @@ class TorchEngine:
         draws = range(len(prompts)) if numbers is None else numbers
         sampler = Sampler(temperature=temperature, seed=seed, numbers=draws)
         answers: list[list[int]] = [[] for _ in prompts]
-        with self._within():
-            for rows in group_by_length(sizes, max_tokens=self._batch_tokens):
-                for step in self._steps(rows, prompts, limits, sampler):
-                    for row, token in step.items():
-                        answers[row].append(token)
+        for rows in group_by_length(sizes, max_tokens=self._batch_tokens):
+            for step in self._steps(rows, prompts, limits, sampler):
+                for row, token in step.items():
+                    answers[row].append(token)
         return [self._generated(tokens) for tokens in answers]
 
     def stream(
@@ -99,11 +92,10 @@ class TorchEngine:
         limit = self._limit(prompt, max_new_tokens)
         sampler = Sampler(temperature=temperature, seed=seed, numbers=[0])
         text, tokens = IncrementalDecoder(self.decode), list[int]()
-        with self._within():
-            for step in self._steps([0], [prompt], [limit], sampler):
-                tokens.append(step[0])
-                if piece := text.push(step[0]):
-                    yield piece
+        for step in self._steps([0], [prompt], [limit], sampler):
+            tokens.append(step[0])
+            if piece := text.push(step[0]):
+                yield piece
         if piece := text.flush():
             yield piece
         yield self._generated(tokens)

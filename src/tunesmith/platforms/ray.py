@@ -11,10 +11,11 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from tunesmith.core.errors import TunesmithError
 from tunesmith.core.events import EventLog
 from tunesmith.core.log import set_up_logging
 from tunesmith.core.run_dir import RunDir
-from tunesmith.core.run_lock import already_held, is_held
+from tunesmith.core.run_lock import require_free
 from tunesmith.core.run_record import Run
 from tunesmith.core.stopping import StoppedEarly, StopRequests
 from tunesmith.recipe.load import recipe_from_resolved
@@ -31,8 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (folder,) = arguments or sys.argv[1:]
     set_up_logging()
     run_dir = RunDir.open(folder)
-    if is_held(run_dir, patience_s=DRIVER_IS_GONE_S):
-        refused = already_held(run_dir)
+    try:
+        require_free(run_dir, patience_s=DRIVER_IS_GONE_S)
+    except TunesmithError as refused:
         log.error("%s", refused)
         return refused.exit_code
     stop = StopRequests(run_dir)

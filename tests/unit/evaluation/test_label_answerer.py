@@ -3,14 +3,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from tests.fakes.tiny import make_tokenizer
 from tests.fakes.tiny_llama import language_model, make_llama
 from tunesmith.data.conversation import Conversation, Message, Sample
 from tunesmith.data.tokenizer import Tokenizer, load_tokenizer
 from tunesmith.evaluation.label_answerer import LabelAnswerer
-from tunesmith.evaluation.label_choice import choose_labels
+from tunesmith.evaluation.label_choice import choose_labels, label_log_probs
+from tunesmith.inference.precision import exact_answers
 from tunesmith.recipe.data import DataPart
 from tunesmith.tasks.ask import ask
 from tunesmith.training.loss import LanguageModel
@@ -73,6 +76,22 @@ def test_answers_do_not_depend_on_company_nor_on_the_rows_own_answer(
     given = answerer(model, tokenizer).answer(rows(24, "ef"), range(24))
     assert {line.pop("reference") for line in given} == {"ef"}
     assert given == together
+
+
+def test_a_model_in_16_bits_chooses_as_its_copy_in_32_bits(tokenizer: Tokenizer) -> None:
+    model, told = make_llama(vocab_size=len(tokenizer), dtype=torch.bfloat16), list[str]()
+
+    def log_probs() -> np.ndarray:
+        scored = language_model(model)
+        found = label_log_probs(scored, rows(6), LABELS, tokenizer, data=PART, pad_id=0)
+        return np.stack(found)
+
+    rounded = log_probs()
+    with exact_answers(model, told.append):
+        exact = log_probs()
+    assert not np.allclose(exact, rounded, atol=1e-4)
+    model.float()
+    np.testing.assert_array_equal(exact, log_probs())
 
 
 def test_a_row_that_does_not_fit_with_every_label_is_refused(

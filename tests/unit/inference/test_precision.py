@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import random
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,9 @@ def make_prompts(count: int) -> list[list[int]]:
 
 
 def answers_of(model: Any, tokenizer: Tokenizer, batch_tokens: int, told: list[str]) -> Any:
-    within = partial(precision.exact_answers, model, told.append)
-    engine = TorchEngine(model, tokenizer, batch_tokens=batch_tokens, within=within)
-    return engine.generate(make_prompts(16), max_new_tokens=24)
+    engine = TorchEngine(model, tokenizer, batch_tokens=batch_tokens)
+    with precision.exact_answers(model, told.append):
+        return engine.generate(make_prompts(16), max_new_tokens=24)
 
 
 def test_a_model_in_16_bits_answers_as_its_copy_in_32_bits_and_has_its_own_weights_again(

@@ -232,16 +232,17 @@ def test_a_run_that_does_not_fit_in_whole_copies_is_told_what_spreads_them() -> 
 
 NO_ROOM = """
 import sys
-import tunesmith.run as run
+import tunesmith.training.assemble as assemble
 from tunesmith.core import hardware
+from tunesmith.run.process import main
 
 hardware.available_memory_bytes = lambda **_: 0
 
-def load_model(*_):
+def load_base(*_):
     raise AssertionError("weights are loaded")
 
-run.load_model = load_model
-sys.exit(run.main([sys.argv[1]]))
+assemble.load_base = load_base
+sys.exit(main([sys.argv[1]]))
 """
 
 
