@@ -106,8 +106,8 @@ def measure(
     as a tune, together with the beginning that was given.
 
     `model` and `engine` compute with the same weights, and answers are found, written or chosen,
-    within what `answering` gives, such as another dtype of them. Without rows there is nothing to measure,
-    which is the caller's decision.
+    within what `answering` gives, such as another dtype of them. Without rows there is nothing to
+    measure, which is the caller's decision.
     """
     started = time.monotonic()
     held_out = measure_loss(
