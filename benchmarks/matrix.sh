@@ -13,5 +13,5 @@ measure() { taskset -c 0 .venv/bin/tunesmith matrix --dir "$folder" "${budget[@]
 
 measure "${methods[@]}" --held-out-rows 300 --set evaluation.metric_rows=300 \
     --set evaluation.max_new_tokens=128 --scenarios banking77-head,wnut17-head
-measure "${methods[@]}" "${written[@]}" --scenarios multi30k-lora,xquad-lora,nottingham-lora
+measure "${methods[@]}" "${written[@]}" --scenarios multi30k-lora,xquad-lora,nottingham-lora,gsm8k-lora
 measure "${engines[@]}" "${written[@]}" --scenarios multi30k-lora
