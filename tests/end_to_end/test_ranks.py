@@ -27,6 +27,9 @@ from tests.fakes.tiny_run import (
 )
 from tunesmith.core.events import Event, read_events
 from tunesmith.core.run_dir import RunDir, read_json
+from tunesmith.inference.loading import load
+from tunesmith.models.tensor_parts import Joined, open_tensors
+from tunesmith.training.checkpoint import list_checkpoints
 
 # Seconds in which a run of two ranks must be over once one of them has died.
 ENDS_IN_S = 30
@@ -244,6 +247,8 @@ def test_what_spread_weights_save_is_whole(
     if strategy == "deepspeed":
         pytest.importorskip("deepspeed", reason="the extra deepspeed is not installed")
         spread["zero"] = 3
+    else:
+        spread["checkpoints"] = "parts"
     name = method["type"]
     parts = {"method": method, "model": {"dtype": "fp32"}, "training": {"max_steps": 4}}
     one = make(f"whole-{name}-{strategy}", **parts)
@@ -262,3 +267,12 @@ def test_what_spread_weights_save_is_whole(
         assert last[when]["loss"] == pytest.approx(first[when]["loss"], rel=1e-4)
     counts = [read_json(run_dir.result_json)["trainable_parameters"] for run_dir in (one, several)]
     assert counts[0] == counts[1] > 0
+    assert len(read_json(several.result_json)["peak_memory_bytes_of_ranks"]) == 2
+    newest = list_checkpoints(several.checkpoints)[-1]
+    kept = open_tensors(newest, "trained")
+    assert isinstance(kept, Joined) == (strategy == "fsdp")
+    if name == "full":
+        assert all(kept[key].equal(value) for key, value in ours.items() if key in kept)
+        assert ours.keys() & kept.keys()
+    texts = [load(str(path)).model.state_dict() for path in (newest, several.path)]
+    assert all(texts[0][key].allclose(texts[1][key], atol=1e-6) for key in texts[1])

@@ -27,10 +27,13 @@ from tunesmith.recipe.task import PreferenceTask
 from tunesmith.recipe.training import TrainingPart
 from tunesmith.training.checkpoint import (
     Progress,
+    begin_parts,
     find_newest,
     read_checkpoint,
     write_checkpoint,
+    write_parts,
 )
+from tunesmith.training.complete import shapes_of
 from tunesmith.training.head_objective import HeadObjective
 from tunesmith.training.loop import StepDone, train_steps
 from tunesmith.training.loss import LanguageModel
@@ -130,6 +133,7 @@ class Trainer:
         if self.case.preference:  # its reference is the model before the first step
             self.examples, self.plan = make_pairs(PAIR_LENGTHS), PAIR_PLAN
             self.objective = preference(self.case.preference, self.scored, self.examples)
+        self.shapes = shapes_of(self.method.trainable)
         self.strategy.begin(self.model, self.scored, self.method, self.optimizer)
 
     def train(self, *, first_step: int = 1, last_step: int = len(PLAN)) -> list[StepDone]:
@@ -216,8 +220,15 @@ def halt(ranks: Ranks, case: Case, folder: Path, after: int) -> None:
     trainer.train(last_step=after)
     training = trainer.strategy.state(trainer.method, trainer.optimizer)
     remembered = trainer.method.state if isinstance(trainer.method, RemembersSteps) else None
+    parts = None
+    if training.rows is not None:
+        parts = ranks.share(begin_parts(folder, after) if ranks.is_main else None)
+        assert parts is not None
+        write_parts(parts, training, rank=ranks.place.rank, size=ranks.size)
+        ranks.wait()
     if ranks.is_main:
-        write_checkpoint(folder, Progress(step=after), training, remembered)
+        shapes = trainer.shapes
+        write_checkpoint(folder, Progress(step=after), training, remembered, shapes, parts)
     ranks.wait()
 
 

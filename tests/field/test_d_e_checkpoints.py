@@ -53,17 +53,17 @@ def script_losses() -> None:
 
 def script_losses_and_pause() -> None:
     """The same, and the run is asked to pause while it makes a step."""
-    from tunesmith import run
+    from tunesmith.run import steps
 
     script_losses()
-    tell_step = run.tell_step
+    tell_step = steps.tell_step
 
     def tell(events: Any, done: Any) -> None:
         tell_step(events, done)
         if done.step == PAUSED_AFTER:
             (events.path.parent / "control").write_text("pause")
 
-    run.tell_step = tell
+    steps.tell_step = tell
 
 
 @pytest.mark.parametrize(

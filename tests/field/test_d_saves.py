@@ -76,7 +76,7 @@ def leave_final_weights_empty() -> None:
 
 
 def mark_after_training() -> None:
-    from tunesmith import run
+    from tunesmith.run import ready
     from tunesmith.training.final_folder import FinalFolder
 
     save = FinalFolder.save
@@ -86,7 +86,7 @@ def mark_after_training() -> None:
         save(self, run_dir)
 
     FinalFolder.save = save_marked
-    assert run.FinalFolder is FinalFolder
+    assert ready.FinalFolder is FinalFolder
 
 
 def cut_a_factor_at_the_end() -> None:
@@ -103,16 +103,16 @@ def cut_a_factor_at_the_end() -> None:
 
 
 def cut_a_factor_in_a_checkpoint() -> None:
-    from tunesmith import run
+    from tunesmith.run import steps
 
-    write = run.write_checkpoint
+    write = steps.write_checkpoint
 
     def write_cut(folder: Path, progress: Any, training: Any, *others: Any) -> Path:
         name = next(iter(training.trained))
         training.trained[name] = EMPTY
         return write(folder, progress, training, *others)
 
-    run.write_checkpoint = write_cut
+    steps.write_checkpoint = write_cut
 
 
 FULL, LORA = {"type": "full"}, {"type": "lora", "rank": 4}

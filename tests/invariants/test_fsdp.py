@@ -11,9 +11,11 @@ from torch.distributed.tensor import DTensor
 from tests.fakes.rank_training import Case, Trainer, assert_equal, assert_same, halt, resume, train
 from tests.fakes.ranks import in_ranks
 from tunesmith.recipe.strategy import DdpStrategy, FsdpStrategy
+from tunesmith.recipe.strategy import Strategy as StrategyPart
 from tunesmith.training.strategies.ranks import Ranks
 
 FSDP = FsdpStrategy(type="fsdp")
+IN_PARTS = FsdpStrategy(type="fsdp", checkpoints="parts")
 
 
 @pytest.mark.parametrize(
@@ -49,9 +51,13 @@ def test_no_rank_keeps_whole_weights_that_are_trained() -> None:
     assert first == second == []
 
 
-@pytest.mark.parametrize("method", ["dora", "full"])
-def test_resuming_equals_never_stopping(method: str, tmp_path: Path) -> None:
-    case = Case(method, strategy=FSDP)
+@pytest.mark.parametrize(
+    ("method", "strategy"), [("dora", FSDP), ("full", FSDP), ("full", IN_PARTS)], ids=str
+)
+def test_resuming_equals_never_stopping(
+    method: str, strategy: FsdpStrategy, tmp_path: Path
+) -> None:
+    case = Case(method, strategy=strategy)
     whole, _ = in_ranks(train, 2, case)
     in_ranks(halt, 2, case, tmp_path, 1)
     again, _ = in_ranks(resume, 2, case, tmp_path)
@@ -60,13 +66,22 @@ def test_resuming_equals_never_stopping(method: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "strategy"), [(2, 1, FSDP), (2, 3, FSDP), (3, 2, DdpStrategy())], ids=str
+    ("before", "kept", "after", "strategy"),
+    [
+        (2, FSDP, 1, FSDP),
+        (2, FSDP, 3, FSDP),
+        (3, FSDP, 2, DdpStrategy()),
+        (2, IN_PARTS, 1, FSDP),
+        (3, IN_PARTS, 2, FSDP),
+        (2, IN_PARTS, 2, DdpStrategy()),
+    ],
+    ids=str,
 )
 def test_other_ranks_and_another_strategy_go_on_the_same(
-    before: int, after: int, strategy: FsdpStrategy | DdpStrategy, tmp_path: Path
+    before: int, kept: FsdpStrategy, after: int, strategy: StrategyPart, tmp_path: Path
 ) -> None:
     (whole,) = in_ranks(train, 1, Case("full"))
-    in_ranks(halt, before, Case("full", strategy=FSDP), tmp_path, 2)
+    in_ranks(halt, before, Case("full", strategy=kept), tmp_path, 2)
     again, *_ = in_ranks(resume, after, Case("full", strategy=strategy), tmp_path)
     assert again.losses == pytest.approx(whole.losses[2:], rel=1e-4)
     for name, value in whole.values.items():

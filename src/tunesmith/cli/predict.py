@@ -26,13 +26,13 @@ from tunesmith.cli.what import find_what, weighted_adapter
 from tunesmith.core.errors import Fault, UserError
 from tunesmith.core.stopping import INTERRUPTED, PAUSED, StoppedEarly
 from tunesmith.inference.predict_request import (
-    BATCH_TOKENS,
     DtypeWord,
     Existing,
     OnBadRow,
     PredictRequest,
 )
 from tunesmith.recipe.data import FormatName
+from tunesmith.recipe.evaluation import TOKENS_ANSWERED_AT_ONCE
 
 MODULE = "tunesmith.predict"
 STANDARD = "-"
@@ -52,7 +52,7 @@ def predict(
     max_new_tokens: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     temperature: Annotated[float, Parameter(validator=Number(gte=0))] = 0.0,
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
-    batch_tokens: Annotated[int, Parameter(validator=Number(gte=1))] = BATCH_TOKENS,
+    batch_tokens: Annotated[int, Parameter(validator=Number(gte=1))] = TOKENS_ANSWERED_AT_ONCE,
     dtype: DtypeWord = "auto",
     on_bad_row: OnBadRow = "error",
     resume: bool = False,

@@ -5,6 +5,9 @@ room that is kept free behind the tokens:
 
     keys   [ a b c d . . . . ]  + e  ->  [ a b c d e . . . ]
 
+Room for all that is to come is taken at once: tensors that grow in turn leave holes in the heap
+that none of the others fits into.
+
 Shapes: B rows, H key heads, T tokens, D head size.
 """
 
@@ -19,12 +22,15 @@ from transformers.cache_utils import Cache, DynamicLayer
 ROOM_TOKENS = 64
 
 
-def make_cache(config: PreTrainedConfig) -> Cache:
-    """An empty cache for a model: the library's, with its plain attention layers replaced."""
+def make_cache(config: PreTrainedConfig, *, room: int = 0) -> Cache:
+    """An empty cache for a model: the library's, with its plain attention layers replaced.
+
+    `room` is how many tokens a row will have; more are kept, too, in room that is then added.
+    """
     cache = DynamicCache(config=config)
     # Sliding windows and other special layers keep the library's implementation.
     cache.layers = [
-        RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers
+        RoomyLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers
     ]
     return cache
 
@@ -37,10 +43,10 @@ def is_plain(cache: Cache) -> bool:
 class RoomyLayer(DynamicLayer):
     """One layer's keys and values. A subclass, because the library asks layers for their type."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: int) -> None:
         super().__init__()
-        self._keys = _Roomy()
-        self._values = _Roomy()
+        self._keys = _Roomy(room)
+        self._values = _Roomy(room)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any
@@ -61,7 +67,8 @@ class RoomyLayer(DynamicLayer):
 class _Roomy:
     """A tensor that grows along T; what `append` and `select` give is a view of its filled part."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: int) -> None:
+        self._least = room
         self._room_BHTD: Tensor | None = None
         self._length = 0
 
@@ -69,7 +76,8 @@ class _Roomy:
         start, self._length = self._length, self._length + new_BHTD.shape[2]
         if self._room_BHTD is None or self._length > self._room_BHTD.shape[2]:
             rows, heads, _, size = new_BHTD.shape
-            larger_BHTD = new_BHTD.new_empty(rows, heads, self._length + ROOM_TOKENS, size)
+            width = self._length + ROOM_TOKENS if self._length > self._least else self._least
+            larger_BHTD = new_BHTD.new_empty(rows, heads, width, size)
             if self._room_BHTD is not None:
                 larger_BHTD[:, :, :start] = self._room_BHTD[:, :, :start]
             self._room_BHTD = larger_BHTD

@@ -11,9 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from tunesmith.recipe.data import FormatWord
-
-# Tokens in the cache at once, as the engine has it by default.
-BATCH_TOKENS = 8192
+from tunesmith.recipe.evaluation import TOKENS_ANSWERED_AT_ONCE
 
 Existing = Literal["refuse", "resume", "overwrite"]
 OnBadRow = Literal["error", "report"]
@@ -41,7 +39,7 @@ class PredictRequest:
     max_new_tokens: int | None = None
     temperature: float = 0.0
     seed: int = 0
-    batch_tokens: int = BATCH_TOKENS
+    batch_tokens: int = TOKENS_ANSWERED_AT_ONCE
     dtype: DtypeWord = "auto"
     on_bad_row: OnBadRow = "error"
 

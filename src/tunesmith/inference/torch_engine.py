@@ -29,9 +29,8 @@ from tunesmith.inference.sampling import Sampler
 from tunesmith.inference.stops import stop_ids
 from tunesmith.methods.prompts import prompt_length
 from tunesmith.models.evaluating import evaluating
+from tunesmith.recipe.evaluation import TOKENS_ANSWERED_AT_ONCE
 
-# Tokens in the cache at once. For a model of 135M parameters in bf16 these are 190 MB.
-BATCH_TOKENS = 8192
 # Below this many common tokens a second pass over the model costs more than it saves.
 MIN_SHARED_TOKENS = 8
 
@@ -44,7 +43,7 @@ class TorchEngine:
         model: PreTrainedModel,
         tokenizer: Tokenizer,
         *,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int = TOKENS_ANSWERED_AT_ONCE,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
@@ -114,7 +113,8 @@ class TorchEngine:
     ) -> Iterator[dict[int, int]]:
         """Yield the next token of each row of one batch that still runs, step after step."""
         running = list(rows)
-        batch = _Batch(self._model, [prompts[row] for row in running])
+        room = max(len(prompts[row]) for row in running) + max(limits[row] for row in running)
+        batch = _Batch(self._model, [prompts[row] for row in running], room)
         num_tokens = 0
         while running:
             tokens = sampler.choose(batch.read(), running)
@@ -153,9 +153,9 @@ class TorchEngine:
 class _Batch:
     """The rows that run: what is to be read next, and the cache of what has been read."""
 
-    def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> None:
+    def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], room: int) -> None:
         self._model = model
-        self._cache = make_cache(model.config)
+        self._cache = make_cache(model.config, room=room)
         # A sliding window counts columns, and the padding behind shared tokens would widen it.
         self._num_shared = _num_shared(prompts) if is_plain(self._cache) else 0
         self._num_read = 0

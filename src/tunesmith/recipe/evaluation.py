@@ -19,6 +19,9 @@ Metric = Literal[
     "tune-valid",
     "tune-distance",
 ]
+# Tokens in the cache at once while answers are written, if one answer does not need more. For a
+# model of 135M parameters in bf16 these are 190 MB.
+TOKENS_ANSWERED_AT_ONCE = 8192
 # Scores of answers as texts, which the recipe asks for.
 TEXT_METRICS: tuple[Metric, ...] = (
     "exact-match",

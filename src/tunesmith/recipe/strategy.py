@@ -80,6 +80,13 @@ class FsdpStrategy(Part):
     type: Annotated[
         Literal["fsdp"], Field(description="As deepspeed with zero: 3, by torch itself.")
     ]
+    checkpoints: Annotated[
+        Literal["whole", "parts"],
+        Field(
+            description="How a checkpoint is written: whole, put together and written by process "
+            "0; or in parts, each process its own rows, so that no process holds all of it."
+        ),
+    ] = "whole"
     offload: Annotated[
         Literal["cpu"] | None,
         Field(description="Keep what is spread in the host's memory; of use with GPUs only."),

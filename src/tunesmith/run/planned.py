@@ -53,6 +53,7 @@ def plan_run(job: Job, inputs: Inputs) -> Planned:
         steps,
         inputs.data.train.lengths.tolist(),
         DTYPES[dtype],
+        held_out=held_out.lengths.tolist(),
         num_ranks=ranks.size,
         ranks_here=ranks.place.local_size,
     )

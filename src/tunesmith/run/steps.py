@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
+from tunesmith.core.errors import TunesmithError
 from tunesmith.methods.base import AppliedMethod, RemembersSteps, Shape
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.inputs import Inputs
@@ -17,12 +19,14 @@ from tunesmith.run.ready import Ready, optimizer_of
 from tunesmith.training.checkpoint import (
     Progress,
     TrainingState,
+    begin_parts,
     find_newest,
     method_state,
     missing_best,
     prune,
     read_checkpoint,
     write_checkpoint,
+    write_parts,
 )
 from tunesmith.training.loop import StepDone, train_steps
 from tunesmith.training.telling import tell_step
@@ -149,12 +153,27 @@ class Saver:
             RunError: the disk is full, or what was written is not whole.
         """
         training = self.job.strategy.state(self.method, self.optimizer)
-        self.job.on_main(lambda: self._write(progress, training))
+        parts = None if training.rows is None else self._write_parts(progress, training)
+        self.job.on_main(lambda: self._write(progress, training, parts))
 
-    def _write(self, progress: Progress, training: TrainingState) -> None:
+    def _write_parts(self, progress: Progress, training: TrainingState) -> Path:
+        """Write every rank's own part, into a folder that rank 0 has made."""
+        ranks, folder = self.job.ranks, self.job.whole_run.checkpoints
+        parts = ranks.share(self.job.on_main(lambda: begin_parts(folder, progress.step)))
+        assert parts is not None, "rank 0 has made it"
+        failed: TunesmithError | None = None
+        with ranks.patient():
+            try:
+                write_parts(parts, training, rank=ranks.place.rank, size=ranks.size)
+            except TunesmithError as error:
+                failed = error
+            ranks.raise_first(failed)
+        return parts
+
+    def _write(self, progress: Progress, training: TrainingState, parts: Path | None) -> None:
         folder, keep = self.job.whole_run.checkpoints, self.recipe.training.keep_checkpoints
         state = self.method.state if isinstance(self.method, RemembersSteps) else None
-        write_checkpoint(folder, progress, training, state, self.shapes)
+        write_checkpoint(folder, progress, training, state, self.shapes, parts)
         prune(folder, keep=keep, held_out=progress.held_out)
         path = f"checkpoints/step-{progress.step}"
         self.job.events.write("checkpoint", progress.step, path=path)

@@ -6,6 +6,9 @@
                           progress.json          step, held-out losses, random state, counts
                           manifest.json          size and sha256 of each file above
 
+Where each rank writes its own part, trained.safetensors is trained-0-of-2.safetensors and so on,
+and optimizer.safetensors, too (models/tensor_parts.py).
+
 A checkpoint is written to a folder with a temporary name, flushed, read back against its manifest
 and renamed last: a folder called `step-N` is complete, or damaged later, which its hashes tell.
 """
@@ -30,13 +33,19 @@ from tunesmith.core.file_hash import file_sha256
 from tunesmith.core.run_dir import disk_error, read_json, write_json
 from tunesmith.methods.adapter_files import as_os_error
 from tunesmith.methods.base import Shape
-from tunesmith.training.complete import require_complete, require_moments
+from tunesmith.models.tensor_parts import Rows, file_name, open_tensors, part_name, write_part
+from tunesmith.training.complete import (
+    joined_shapes,
+    require_complete,
+    require_joined,
+    require_moments,
+    require_moments_like,
+)
 
 log = logging.getLogger(__name__)
 
-TRAINED, OPTIMIZER, METHOD, PROGRESS, MANIFEST = (
-    "trained.safetensors",
-    "optimizer.safetensors",
+TRAINED, OPTIMIZER = "trained", "optimizer"  # each a file, or parts
+METHOD, PROGRESS, MANIFEST = (
     "method.safetensors",
     "progress.json",
     "manifest.json",
@@ -73,14 +82,16 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingState:
-    """The trained values and the optimizer's state, whole, whatever ranks they are spread over.
+    """The trained values and the optimizer's state, whatever ranks they are spread over.
 
-    `tensors` and `numbers` are the optimizer's, by `parameter/word`; AdamW has no numbers.
+    `tensors` and `numbers` are the optimizer's, by `parameter/word`; AdamW has no numbers. They are
+    whole, or with `rows` this rank's part of them: what is in there is rows of a whole tensor.
     """
 
     trained: Mapping[str, Tensor]
     tensors: Mapping[str, Tensor]
     numbers: Mapping[str, int | float]
+    rows: Mapping[str, Rows] | None = None
 
 
 def save_checkpoint(
@@ -100,10 +111,12 @@ def write_checkpoint(
     training: TrainingState,
     state: Mapping[str, Tensor] | None = None,
     shapes: Mapping[str, Shape] | None = None,
+    parts: Path | None = None,
 ) -> Path:
     """Write `folder/step-N` and return it; `state` is what the method remembers.
 
     `shapes` are those of the trained values before they were spread; the file is held beside them.
+    `parts` is the folder in which all ranks have written theirs; it becomes part of the checkpoint.
 
     Raises:
         RunError: the disk is full or fails, or what was written is not whole; earlier checkpoints
@@ -115,22 +128,52 @@ def write_checkpoint(
         folder.mkdir(exist_ok=True)
         _clear_half_written(folder)
         temporary.mkdir()
-        _write_files(temporary, progress, training, state or {})
+        _write_files(temporary, progress, training, state or {}, parts)
         _verify(temporary)
         if shapes is not None:
-            require_complete(temporary, shapes, TRAINED)
-            require_moments(temporary / OPTIMIZER, shapes)
+            _require_all(temporary, shapes, in_parts=parts is not None)
         if final.exists():  # made by this run before it was stopped and resumed from an older one
             shutil.rmtree(final)
         temporary.rename(final)
         _flush(folder)
     except (OSError, safetensors.SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _discard(temporary, parts)
         raise disk_error(final, as_os_error(error)) from error
     except TunesmithError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _discard(temporary, parts)
         raise error.at(str(temporary), str(final)) from error
     return final
+
+
+def begin_parts(folder: Path, step: int) -> Path:
+    """Make the empty folder in which all ranks write their parts of a checkpoint.
+
+    Raises:
+        RunError: the disk is full or fails.
+    """
+    try:
+        for left in folder.glob(".parts-*.tmp"):
+            shutil.rmtree(left, ignore_errors=True)
+        parts = folder / f".parts-{step}.tmp"
+        parts.mkdir(parents=True)
+    except OSError as error:
+        raise disk_error(folder, error) from error
+    return parts
+
+
+def write_parts(parts: Path, training: TrainingState, *, rank: int, size: int) -> None:
+    """Write a rank's own part of a checkpoint.
+
+    Raises:
+        RunError: the disk is full or fails.
+    """
+    rows = training.rows or {}
+    for word, tensors in ((TRAINED, training.trained), (OPTIMIZER, training.tensors)):
+        file = parts / part_name(word, rank, size)
+        try:
+            write_part(file, tensors, rows)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise disk_error(file, as_os_error(error)) from error
 
 
 def load_newest(
@@ -208,10 +251,16 @@ def _write_files(
     progress: Progress,
     training: TrainingState,
     state: Mapping[str, Tensor],
+    parts: Path | None,
 ) -> None:
-    safetensors.torch.save_file(dict(training.trained), folder / TRAINED)
-    safetensors.torch.save_file(dict(training.tensors), folder / OPTIMIZER)
-    written = [TRAINED, OPTIMIZER, PROGRESS]
+    if parts is None:
+        safetensors.torch.save_file(dict(training.trained), folder / file_name(TRAINED))
+        safetensors.torch.save_file(dict(training.tensors), folder / file_name(OPTIMIZER))
+        written = [file_name(TRAINED), file_name(OPTIMIZER), PROGRESS]
+    else:
+        written = [part.rename(folder / part.name).name for part in sorted(parts.iterdir())]
+        written.append(PROGRESS)
+        parts.rmdir()
     if state:
         own = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
         safetensors.torch.save_file(own, folder / METHOD)
@@ -289,14 +338,14 @@ def read_checkpoint(folder: Path, names: Iterable[str]) -> tuple[Progress, Train
     Raises:
         RunError: it holds other parameters.
     """
-    held = safetensors.torch.load_file(folder / TRAINED)
+    held = open_tensors(folder, TRAINED)
     wrong = held.keys() ^ set(names)
     if wrong:
         raise _other_run(folder, f"it holds other parameters, such as {min(wrong)}")
     values = read_json(folder / PROGRESS)
     training = TrainingState(
         trained=held,
-        tensors=safetensors.torch.load_file(folder / OPTIMIZER),
+        tensors=open_tensors(folder, OPTIMIZER),
         numbers=values["optimizer_numbers"],
     )
     random_state = bytearray(bytes.fromhex(values["torch_random_state"]))
@@ -339,6 +388,22 @@ def _clear_half_written(folder: Path) -> None:
     """Remove what a killed process left; only one process writes to a run folder."""
     for child in folder.glob(".step-*.tmp"):
         shutil.rmtree(child, ignore_errors=True)
+
+
+def _discard(*folders: Path | None) -> None:
+    for folder in folders:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _require_all(folder: Path, shapes: Mapping[str, Shape], *, in_parts: bool) -> None:
+    """Hold what was written beside the model."""
+    if in_parts:
+        require_joined(folder, TRAINED, shapes)
+        require_moments_like(joined_shapes(folder, OPTIMIZER), shapes, folder)
+    else:
+        require_complete(folder, shapes, file_name(TRAINED))
+        require_moments(folder / file_name(OPTIMIZER), shapes)
 
 
 def _flush(path: Path) -> None:

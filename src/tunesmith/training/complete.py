@@ -7,14 +7,19 @@ of these is small and loads nowhere, and looks like any other save until it is n
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from tunesmith.core.errors import Fault, RunError
 from tunesmith.methods.base import Shape
 from tunesmith.models.folder import stored_tensors
+from tunesmith.models.tensor_parts import Joined, open_tensors
+
+Found = TypeVar("Found")
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW: as large as their value
 
@@ -39,6 +44,35 @@ def require_complete(
         found = _shapes_in(file)
         held |= found
         places |= dict.fromkeys(found, file)
+    _require_same(folder, held, places, expected)
+
+
+def require_joined(folder: Path, word: str, expected: Mapping[str, Shape]) -> None:
+    """See to it that the parts called so (models/tensor_parts.py) make these tensors.
+
+    Raises:
+        RunError: they do not; the first that is wrong is named.
+    """
+    _require_same(folder, joined_shapes(folder, word), {}, expected)
+
+
+def joined_shapes(folder: Path, word: str) -> dict[str, Shape]:
+    """Return the shapes of what parts make together.
+
+    Raises:
+        RunError: they make no whole.
+    """
+    found = _or_unreadable(folder, lambda: open_tensors(folder, word))
+    assert isinstance(found, Joined), "the parts have no file of their name beside them"
+    return found.shapes
+
+
+def _require_same(
+    folder: Path,
+    held: Mapping[str, Shape],
+    places: Mapping[str, Path],
+    expected: Mapping[str, Shape],
+) -> None:
     for name in [*expected, *(held.keys() - expected.keys())]:
         ours, own = held.get(name), expected.get(name)
         if ours == own:
@@ -55,7 +89,18 @@ def require_moments(file: Path, expected: Mapping[str, Shape]) -> None:
     Raises:
         RunError: one has another shape, or its value is not among `expected`.
     """
-    moments = {key: shape for key, shape in _shapes_in(file).items() if key.endswith(MOMENTS)}
+    require_moments_like(_shapes_in(file), expected, file)
+
+
+def require_moments_like(
+    found: Mapping[str, Shape], expected: Mapping[str, Shape], file: Path
+) -> None:
+    """See to it that AdamW's moments, of these shapes, are as large as their values.
+
+    Raises:
+        RunError: one has another shape, or its value is not among `expected`.
+    """
+    moments = {key: shape for key, shape in found.items() if key.endswith(MOMENTS)}
     wanted = {key: expected.get(key.rpartition("/")[0], ()) for key in moments}
     for key, shape in moments.items():
         if shape != wanted[key]:
@@ -64,9 +109,14 @@ def require_moments(file: Path, expected: Mapping[str, Shape]) -> None:
 
 
 def _shapes_in(file: Path) -> dict[str, Shape]:
+    tensors = _or_unreadable(file, lambda: stored_tensors(file))
+    return {tensor.name: tensor.shape for tensor in tensors}
+
+
+def _or_unreadable(file: Path, read: Callable[[], Found]) -> Found:
     try:
-        return {tensor.name: tensor.shape for tensor in stored_tensors(file)}
-    except ValueError as error:
+        return read()
+    except (ValueError, SafetensorError) as error:
         fix = "try again, and another disk where it happens again"
         fault = Fault(found=f"what was written cannot be read: {error}", where=str(file), fix=fix)
         raise RunError(fault, code="incomplete_save") from error

@@ -13,6 +13,8 @@
     exchange     what several ranks send each other at once
     whole        what weights that are spread need beyond all this while they are put together, to
                  load, evaluate and save
+    answers      what answers to held-out rows need beyond all this: keys and values, and fp32
+                 copies of weights of 16 bits
     allocator    a share of all but the process, lost between blocks
 
 Of several ranks it is one's; spread.py says what each keeps its part of.
@@ -29,6 +31,7 @@ from dataclasses import asdict, dataclass
 from tunesmith.models.facts import ModelFacts
 from tunesmith.models.row_attention import KEPT_KEYS, QUERIES_PER_TILE
 from tunesmith.recipe.training import OptimizerName
+from tunesmith.training.answers_ask import AnswersAsk
 from tunesmith.training.loss import LOGIT_CHUNK_BYTES
 from tunesmith.training.spread import ALONE, BUCKET_VALUES, LIVE_VALUES, Spread
 from tunesmith.training.strategies.ranks import PIECE_BYTES
@@ -73,6 +76,7 @@ class MemoryAsk:
     base: str | None = None
     double_quant: bool = True
     spread: Spread = ALONE
+    answers: AnswersAsk | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +93,7 @@ class MemoryEstimate:
     working: int
     exchange: int
     whole: int
+    answers: int
     allocator: int
 
     @property
@@ -123,7 +128,8 @@ def estimate_memory(ask: MemoryAsk) -> MemoryEstimate:
     }
     put_together = (weights + trained + LOGIT_CHUNK_BYTES) * spread.weights
     whole = max(0, put_together - sum(steps.values()))
-    parts = {**state, **steps, "whole": whole}
+    answers = max(0, put_together + _answer_bytes(ask) - sum(steps.values()) - whole)
+    parts = {**state, **steps, "whole": whole, "answers": answers}
     return MemoryEstimate(
         process=ask.process_bytes + KERNEL_CACHE_BYTES,
         allocator=int(ALLOCATOR_SHARE * sum(parts.values())),
@@ -200,6 +206,16 @@ def _activation_bytes(ask: MemoryAsk) -> int:
     if ask.recompute:
         return int(facts.layers * inputs + layer + end)
     return int(facts.layers * layer + end)
+
+
+def _answer_bytes(ask: MemoryAsk) -> int:
+    if ask.answers is None:
+        return 0
+    facts, size = ask.facts, 4 if ask.answers.exact else ask.dtype_bytes
+    copies = 4 * facts.parameters * (size > ask.dtype_bytes)
+    keys = 2 * facts.layers * facts.kv_heads * facts.head_width
+    layer = 2 * facts.mlp + 4 * facts.hidden
+    return copies + size * (keys * ask.answers.cached + layer * ask.answers.read)
 
 
 def _layer_bytes_a_token(ask: MemoryAsk) -> float:

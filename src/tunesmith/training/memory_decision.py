@@ -21,6 +21,7 @@ from tunesmith.recipe.method import FullMethod, LoraMethod
 from tunesmith.recipe.peft_method import PeftMethod
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.strategy import DeepSpeedStrategy
+from tunesmith.training.answers_ask import answers_ask
 from tunesmith.training.memory import (
     MemoryAsk,
     MemoryEstimate,
@@ -61,6 +62,7 @@ def require_machine(
     lengths: Sequence[int],
     dtype: torch.dtype,
     *,
+    held_out: Sequence[int] = (),
     num_ranks: int = 1,
     ranks_here: int = 1,
 ) -> MemoryDecision:
@@ -77,6 +79,7 @@ def require_machine(
         facts,
         plan,
         lengths,
+        held_out=held_out,
         dtype_bytes=dtype.itemsize,
         process_bytes=hardware.resident_bytes(),
         available_bytes=hardware.available_memory_bytes(swap=True) // ranks_here,
@@ -91,6 +94,7 @@ def decide_memory(
     plan: Sequence[StepPlan],
     lengths: Sequence[int],
     *,
+    held_out: Sequence[int] = (),
     dtype_bytes: int,
     process_bytes: int,
     available_bytes: int,
@@ -99,16 +103,23 @@ def decide_memory(
 ) -> MemoryDecision:
     """Estimate the run; `available_bytes` comes on top of what the process, one rank, has.
 
+    `lengths` are those of the rows that are trained, `held_out` those of the others.
+
     Raises:
         MachineError: the least that the run can do with is more than there is.
     """
     room = process_bytes + available_bytes
     spread = spread_of(recipe.strategy, num_ranks)
     ask = _ask(recipe, facts, plan, lengths, dtype_bytes, process_bytes, spread)
+    answers = answers_ask(recipe, held_out)
+    least_answers = answers and replace(answers, exact=False)
+    ask = replace(ask, answers=answers)
+    if estimate_memory(ask).total > room:  # which is seen again before answers are written
+        ask = replace(ask, answers=least_answers)
     wanted = recipe.training.activation_checkpointing
     if wanted == "auto":
         ask = replace(ask, recompute=estimate_memory(ask).total > room)
-    least = replace(ask, tokens=ask.longest, recompute=wanted is not False)
+    least = replace(ask, tokens=ask.longest, recompute=wanted is not False, answers=least_answers)
     if LEAST_SHARE * estimate_memory(least).total > room:
         raise MachineError(_too_large(least, room, ranks_here), code="memory")
     expected = estimate_memory(ask).total

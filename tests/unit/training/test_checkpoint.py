@@ -8,15 +8,24 @@ import torch
 from torch import nn
 
 from tunesmith.core.errors import RunError
+from tunesmith.models.tensor_parts import Rows
 from tunesmith.training import checkpoint as module
 from tunesmith.training.checkpoint import (
     Progress,
+    TrainingState,
+    begin_parts,
     list_checkpoints,
     load_newest,
     missing_best,
     prune,
     save_checkpoint,
+    state_of,
+    write_checkpoint,
+    write_parts,
 )
+from tunesmith.training.complete import shapes_of
+
+WEIGHTS = "trained.safetensors"
 
 
 def trained_state() -> tuple[dict[str, nn.Parameter], torch.optim.AdamW]:
@@ -60,7 +69,7 @@ HARMS = ["flip", "truncate", "remove", "no manifest", "half a manifest", "anothe
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, harm: str) -> None:
     trainable, optimizer = trained_state()
     save_checkpoint(tmp_path, progress_at(1), trainable, optimizer)
-    file = save_checkpoint(tmp_path, progress_at(2), trainable, optimizer) / module.TRAINED
+    file = save_checkpoint(tmp_path, progress_at(2), trainable, optimizer) / WEIGHTS
     content = bytearray(file.read_bytes())
     if harm == "flip":
         content[-1] ^= 1
@@ -86,7 +95,7 @@ def test_a_damaged_checkpoint_keeps_no_good_one_from_being_kept(tmp_path: Path) 
     trainable, optimizer = trained_state()
     for step in (1, 2):
         save_checkpoint(tmp_path, progress_at(step), trainable, optimizer)
-    (tmp_path / "step-2" / module.TRAINED).unlink()
+    (tmp_path / "step-2" / WEIGHTS).unlink()
     assert load_newest(tmp_path, trainable, optimizer) == progress_at(1)
     prune(tmp_path, keep=1, held_out={})
     assert load_newest(tmp_path, trainable, optimizer) == progress_at(1)
@@ -132,7 +141,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_nothing_half_written(
 def test_what_a_killed_process_left_is_never_a_checkpoint_and_is_cleared(tmp_path: Path) -> None:
     trainable, optimizer = trained_state()
     (tmp_path / ".step-7.123.tmp").mkdir()
-    (tmp_path / ".step-7.123.tmp" / module.TRAINED).write_bytes(b"half")
+    (tmp_path / ".step-7.123.tmp" / WEIGHTS).write_bytes(b"half")
     assert load_newest(tmp_path, trainable, optimizer) is None
     save_checkpoint(tmp_path, progress_at(1), trainable, optimizer)
     assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
@@ -165,3 +174,59 @@ def test_a_checkpoint_of_another_method_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="other parameters") as caught:
         load_newest(tmp_path, other, torch.optim.AdamW(other.values()))
     assert caught.value.code == "checkpoint_mismatch"
+
+
+def in_parts(folder: Path, whole: TrainingState, *, ranks: int, size: int = 2) -> Path:
+    """Write the first `ranks` of `size` parts; a rank has one row of `a`, or two."""
+    parts = begin_parts(folder, 4)
+    for rank in range(ranks):
+        some = slice(2 * rank, 2 * rank + 2)
+        is_part = {**whole.trained, **whole.tensors}.items()
+        rows = {name: Rows(2 * rank, (3, 4)) for name, value in is_part if value.shape == (3, 4)}
+        others = {"b": Rows(3 * rank, (5,))} | {
+            name: Rows(3 * rank, (5,)) for name, value in is_part if value.shape == (5,)
+        }
+        cut = {name: value[some].clone() for name, value in is_part if name in rows}
+        cut |= {
+            name: value[3 * rank : 3 * rank + 3].clone()
+            for name, value in is_part
+            if name in others
+        }
+        cut |= {name: value for name, value in is_part if value.dim() == 0 and rank == 0}
+        state = TrainingState(
+            trained={name: cut[name] for name in whole.trained},
+            tensors={name: value for name, value in cut.items() if name not in whole.trained},
+            numbers={},
+            rows={**rows, **others},
+        )
+        write_parts(parts, state, rank=rank, size=size)
+    return parts
+
+
+def test_a_checkpoint_in_parts_is_one_like_any_other(tmp_path: Path) -> None:
+    trainable, optimizer = trained_state()
+    whole, shapes = state_of(trainable, optimizer), shapes_of(trainable)
+    parts = in_parts(tmp_path, whole, ranks=2)
+    found = write_checkpoint(tmp_path, progress_at(4), whole, None, shapes, parts)
+    assert {file.name for file in found.glob("*.safetensors")} == {
+        f"{word}-{rank}-of-2.safetensors" for word in ("trained", "optimizer") for rank in (0, 1)
+    }
+    fresh = {name: nn.Parameter(torch.zeros_like(value)) for name, value in trainable.items()}
+    other = torch.optim.AdamW(fresh.values(), fused=True)
+    assert load_newest(tmp_path, fresh, other) == progress_at(4)
+    for name, value in trainable.items():
+        assert fresh[name].equal(value)
+        for word, kept in optimizer.state[value].items():
+            assert other.state[fresh[name]][word].equal(kept), word
+    (found / "optimizer-1-of-2.safetensors").unlink()
+    assert load_newest(tmp_path, fresh, other, tell=lambda _: None) is None
+
+
+def test_parts_that_are_not_all_there_are_no_checkpoint(tmp_path: Path) -> None:
+    trainable, optimizer = trained_state()
+    whole, shapes = state_of(trainable, optimizer), shapes_of(trainable)
+    parts = in_parts(tmp_path, whole, ranks=1)
+    with pytest.raises(RunError, match=r"a: rows 2 to 3 are in no part") as caught:
+        write_checkpoint(tmp_path, progress_at(4), whole, None, shapes, parts)
+    assert caught.value.code == "incomplete_save"
+    assert list(tmp_path.iterdir()) == []

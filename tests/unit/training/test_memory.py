@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,15 +37,27 @@ SMALL = ModelFacts(
 
 
 def decide(
-    available: int, facts: ModelFacts = SMALL, ranks: int = 1, **parts: Any
+    available: int,
+    facts: ModelFacts = SMALL,
+    ranks: int = 1,
+    dtype_bytes: int = 4,
+    held_out: Sequence[int] = (),
+    micro_batch_tokens: int = 2048,
+    **parts: Any,
 ) -> MemoryDecision:
     recipe = {"model": "m", "task": "chat", "data": {"train": "f"}, "method": "lora", **parts}
     plan = plan_steps(
-        LENGTHS, epochs=1, max_steps=None, tokens_per_step=8192, micro_batch_tokens=2048, seed=0
+        LENGTHS,
+        epochs=1,
+        max_steps=None,
+        tokens_per_step=8192,
+        micro_batch_tokens=micro_batch_tokens,
+        seed=0,
     )
     return decide_memory(
         load_recipe(recipe).recipe, facts, plan, LENGTHS,
-        dtype_bytes=4, process_bytes=PROCESS, available_bytes=available,
+        dtype_bytes=dtype_bytes, process_bytes=PROCESS, available_bytes=available,
+        held_out=held_out,
         num_ranks=ranks, ranks_here=ranks,
     )  # fmt: skip
 
@@ -125,6 +138,39 @@ def test_each_part_follows_its_cause() -> None:
     quantised = estimate_memory(ask(base="nf4")).weights - 2 * head
     assert 0.5 < quantised / (SMALL.parameters - head) < 0.53
     assert estimate_memory(ask(base="nf4", double_quant=False)).weights > quantised + 2 * head
+
+
+def test_answers_need_copies_and_a_cache_as_far_as_a_step_has_not_had_as_much() -> None:
+    asked: Any = {"dtype_bytes": 2, "micro_batch_tokens": 600, "task": "translation"}
+    trainable = adapter_values(SMALL, 16)
+
+    def answers(**changes: Any) -> int:
+        return (
+            decide(64 * 10**9, **{"held_out": [300] * 40, **asked, **changes})
+            .estimate(trainable)
+            .answers
+        )
+
+    room = 19 * (300 + 128) * 30 * 2 * 192 * 4  # 19 rows fit into 8,192 tokens
+    copies = 4 * SMALL.parameters
+    less = decide(64 * 10**9, **asked).estimate(trainable)
+    had = less.gradients + less.activations + less.working
+    read = 19 * 300 * 4 * (2 * SMALL.mlp + 4 * SMALL.hidden)
+    assert answers() == max(0, copies + room + read - had) > 0
+    assert answers(held_out=[]) == 0
+    assert answers(evaluation={"before": False, "after": False}) == 0
+    assert answers(task={"type": "classification"}) == 0  # a head writes nothing
+    assert answers(dtype_bytes=4) < answers()
+
+
+def test_answers_in_16_bits_are_no_reason_to_refuse_a_run_or_to_compute_layers_again() -> None:
+    asked: Any = {"dtype_bytes": 2, "micro_batch_tokens": 600, "task": "translation"}
+    needed = decide(64 * 10**9, **asked).estimate(adapter_values(SMALL, 16)).total
+    decision = decide(needed - PROCESS, held_out=[300] * 40, **asked)
+    assert not decision.recompute
+    assert decision.warning is None
+    assert decision.ask.answers is not None
+    assert not decision.ask.answers.exact
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ the loss is computed inside the forward pass of a module around the model (`arou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,8 +23,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from tunesmith.data.pack import MicroBatch
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.methods.dora import DoraLinear
+from tunesmith.models.tensor_parts import Rows
 from tunesmith.recipe.strategy import FsdpStrategy
-from tunesmith.training.checkpoint import TrainingState, by_parameter
+from tunesmith.training.checkpoint import TrainingState
 from tunesmith.training.loss import LanguageModel
 from tunesmith.training.strategies.around import Around, hooks_off, leave_packed_way
 from tunesmith.training.strategies.base import Share, shares_in_step
@@ -98,17 +99,29 @@ class FullyCut:
         return norm
 
     def state(self, method: AppliedMethod, optimizer: torch.optim.Optimizer) -> TrainingState:  # noqa: ARG002 (its values are in parts)
-        """Put values and moments together, one after the other; rank 0 keeps them."""
-        trained: dict[str, Tensor] = {}
-        tensors: dict[str, Tensor] = {}
-        for name, parameter in self.trained.items():
-            found = {name: parameter.detach()}
-            found |= {f"{name}/{word}": value for word, value in optimizer.state[parameter].items()}
-            whole = {key: _whole(value) for key, value in found.items()}
+        """Put values and moments together, one after the other, for rank 0; or keep the parts."""
+        in_parts = self.part.checkpoints == "parts"
+        rows: dict[str, Rows] = {}
+        kept: dict[str, Tensor] = {}
+        for key, value in self._held(optimizer):
+            if in_parts and isinstance(value, DTensor):
+                kept[key] = _copy(value.to_local())
+                rows[key] = _rows_of(value, self.ranks)
+                continue
+            whole = _whole(value)
             if self.ranks.is_main:
-                trained[name] = whole.pop(name).clone().contiguous()
-                tensors |= {key: value.clone().contiguous() for key, value in whole.items()}
-        return TrainingState(trained=trained, tensors=tensors, numbers={})
+                kept[key] = _copy(whole)
+        trained = {name: kept.pop(name) for name in self.trained if name in kept}
+        return TrainingState(
+            trained=trained, tensors=kept, numbers={}, rows=rows if in_parts else None
+        )
+
+    def _held(self, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+        """Every value and what the optimizer keeps of it, by the names of a checkpoint."""
+        for name, parameter in self.trained.items():
+            yield name, parameter.detach()
+            for word, value in optimizer.state[parameter].items():
+                yield f"{name}/{word}", value
 
     def put_back(
         self,
@@ -117,14 +130,15 @@ class FullyCut:
         optimizer: torch.optim.Optimizer,
     ) -> None:
         """Give each rank its part of what a checkpoint kept."""
-        state = by_parameter(training)
         with torch.no_grad():
             for name, parameter in self.trained.items():
                 parameter.copy_(_part(training.trained[name], parameter))
-                for word, value in state.get(name, {}).items():
-                    is_alike = value.shape == parameter.shape
-                    kept = _part(value, parameter) if is_alike else value
-                    optimizer.state[parameter][word] = kept
+        for key, value in training.tensors.items():
+            name, _, word = key.rpartition("/")
+            parameter = self.trained[name]
+            is_alike = value.shape == parameter.shape
+            kept = _part(value, parameter) if is_alike else value
+            optimizer.state[parameter][word] = kept
         self._measure()
 
     @contextmanager
@@ -169,6 +183,18 @@ class FullyCut:
 
 def _whole(value: Tensor) -> Tensor:
     return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def _copy(value: Tensor) -> Tensor:
+    """In the host's memory, where all that a checkpoint holds has room."""
+    return value.detach().to("cpu", copy=True).contiguous()
+
+
+def _rows_of(value: DTensor, ranks: Ranks) -> Rows:
+    """Return which rows are this rank's, as `fully_shard` cuts them: like torch.chunk."""
+    count = len(value)
+    start = min(count, ranks.place.rank * math.ceil(count / ranks.size))
+    return Rows(start, tuple(value.shape))
 
 
 def _part(value: Tensor, like: Any) -> Tensor:
