@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from tunesmith.core.run_dir import read_json, write_json
 from tunesmith.data.pack import StepPlan, plan_steps
 from tunesmith.data.pipeline import RunData
@@ -57,10 +59,21 @@ def plan_run(job: Job, inputs: Inputs) -> Planned:
         num_ranks=ranks.size,
         ranks_here=ranks.place.local_size,
     )
-    for warning in (memory.warning, *strategy_warnings(recipe, ranks.size, steps)):
+    warnings = (memory.warning, *strategy_warnings(recipe, ranks.size, steps), idle_gpus())
+    for warning in warnings:
         if warning:
             job.events.write("warning", message=warning)
     return Planned(steps=steps, held_out=held_out, units=units, dtype=dtype, memory=memory)
+
+
+def idle_gpus() -> str | None:
+    """Say so where this machine has GPUs, which no run computes on yet."""
+    if not torch.cuda.is_available():
+        return None
+    return (
+        f"this machine has {torch.cuda.device_count()} CUDA device(s); this version computes on the "
+        "CPU all the same; to do: nothing, or expect a CPU's speed"
+    )
 
 
 def plan_training(recipe: Recipe, data: RunData) -> tuple[StepPlan, ...]:

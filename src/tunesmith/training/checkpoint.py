@@ -298,12 +298,17 @@ def state_of(
         for word, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
                 # A copy: parameters may share one (the 8-bit code table), a file may not.
-                tensors[f"{name}/{word}"] = value.detach().clone().contiguous()
+                tensors[f"{name}/{word}"] = copy_on_host(value)
             else:
                 assert isinstance(value, int | float), f"{word} is a {type(value).__name__}"
                 numbers[f"{name}/{word}"] = value
     held = {name: parameter.detach().contiguous() for name, parameter in trainable.items()}
     return TrainingState(trained=held, tensors=tensors, numbers=numbers)
+
+
+def copy_on_host(value: Tensor) -> Tensor:
+    """Return a copy in the host's memory: a device that trains seldom has room for one."""
+    return value.detach().to("cpu", copy=True).contiguous()
 
 
 def _verify(folder: Path) -> None:
@@ -372,7 +377,10 @@ def put_back(
         for name, parameter in trainable.items():
             parameter.copy_(training.trained[name])
             if name in state:
-                optimizer.state[parameter] = state[name]
+                optimizer.state[parameter] = {
+                    word: value.to(parameter.device) if isinstance(value, Tensor) else value
+                    for word, value in state[name].items()
+                }
 
 
 def by_parameter(training: TrainingState) -> dict[str, dict[str, Any]]:

@@ -35,7 +35,7 @@ from tunesmith.methods.lora import LoraLinear
 from tunesmith.methods.lora_method import AppliedLora
 from tunesmith.recipe.deepspeed_config import merged
 from tunesmith.recipe.strategy import DeepSpeedStrategy
-from tunesmith.training.checkpoint import TrainingState, by_parameter
+from tunesmith.training.checkpoint import TrainingState, by_parameter, copy_on_host
 from tunesmith.training.loss import LanguageModel
 from tunesmith.training.spread import BUCKET_VALUES, LIVE_VALUES
 from tunesmith.training.strategies.around import Around, Held, hooks_off, leave_packed_way
@@ -174,8 +174,8 @@ class Zero:
                 found[word] = utilities.safe_get_full_optimizer_state(parameter, word)
             if not self.ranks.is_main:
                 continue
-            trained[name] = found.pop("").detach().clone().contiguous()
-            tensors |= {f"{name}/{word}": one.clone().contiguous() for word, one in found.items()}
+            trained[name] = copy_on_host(found.pop(""))
+            tensors |= {f"{name}/{word}": copy_on_host(one) for word, one in found.items()}
             if found:
                 tensors[f"{name}/step"] = self._step_count().clone()
         return TrainingState(trained=trained, tensors=tensors, numbers={})

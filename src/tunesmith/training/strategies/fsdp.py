@@ -25,7 +25,7 @@ from tunesmith.methods.base import AppliedMethod
 from tunesmith.methods.dora import DoraLinear
 from tunesmith.models.tensor_parts import Rows
 from tunesmith.recipe.strategy import FsdpStrategy
-from tunesmith.training.checkpoint import TrainingState
+from tunesmith.training.checkpoint import TrainingState, copy_on_host
 from tunesmith.training.loss import LanguageModel
 from tunesmith.training.strategies.around import Around, hooks_off, leave_packed_way
 from tunesmith.training.strategies.base import Share, shares_in_step
@@ -105,12 +105,12 @@ class FullyCut:
         kept: dict[str, Tensor] = {}
         for key, value in self._held(optimizer):
             if in_parts and isinstance(value, DTensor):
-                kept[key] = _copy(value.to_local())
+                kept[key] = copy_on_host(value.to_local())
                 rows[key] = _rows_of(value, self.ranks)
                 continue
             whole = _whole(value)
             if self.ranks.is_main:
-                kept[key] = _copy(whole)
+                kept[key] = copy_on_host(whole)
         trained = {name: kept.pop(name) for name in self.trained if name in kept}
         return TrainingState(
             trained=trained, tensors=kept, numbers={}, rows=rows if in_parts else None
@@ -138,7 +138,7 @@ class FullyCut:
             parameter = self.trained[name]
             is_alike = value.shape == parameter.shape
             kept = _part(value, parameter) if is_alike else value
-            optimizer.state[parameter][word] = kept
+            optimizer.state[parameter][word] = kept.to(parameter.device)
         self._measure()
 
     @contextmanager
@@ -183,11 +183,6 @@ class FullyCut:
 
 def _whole(value: Tensor) -> Tensor:
     return value.full_tensor() if isinstance(value, DTensor) else value
-
-
-def _copy(value: Tensor) -> Tensor:
-    """In the host's memory, where all that a checkpoint holds has room."""
-    return value.detach().to("cpu", copy=True).contiguous()
 
 
 def _rows_of(value: DTensor, ranks: Ranks) -> Rows:
