@@ -71,8 +71,8 @@ def idle_gpus() -> str | None:
     if not torch.cuda.is_available():
         return None
     return (
-        f"this machine has {torch.cuda.device_count()} CUDA device(s); this version computes on the "
-        "CPU all the same; to do: nothing, or expect a CPU's speed"
+        f"this machine has {torch.cuda.device_count()} CUDA device(s); this version computes on "
+        "the CPU all the same; to do: nothing, but expect a CPU's speed"
     )
 
 
