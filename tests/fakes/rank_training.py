@@ -67,6 +67,8 @@ METHODS: dict[str, Method] = {
     "adalora": PeftMethod(type="adalora", rank=4),
 }
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Case:
@@ -89,6 +91,7 @@ class Trainer:
 
     case: Case
     ranks: Ranks
+    device: torch.device = CPU
 
     def __post_init__(self) -> None:
         headed = make_headed(self.case.head) if self.case.head else None
@@ -101,6 +104,7 @@ class Trainer:
                 double_quant=True,
                 dtype=self.case.dtype,
             )
+        self.model.to(self.device)
         part = METHODS[self.case.method]
         if self.case.dropout:
             part = part.model_copy(update={"dropout": self.case.dropout})
@@ -159,7 +163,7 @@ class Trainer:
             trained = self.method.trainable
             if isinstance(self.strategy, FullyCut) and self.case.method == "full":
                 trained = dict(self.model.named_parameters())
-            return {name: value.detach().clone().float().numpy() for name, value in trained.items()}
+            return {name: value.detach().cpu().clone().float().numpy() for name, value in trained.items()}
 
 
 def preference(loss: str, scored: Any, examples: Any) -> Objective:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tunesmith.methods.start import Factors
-from tunesmith.models.linear import bias_of, weight_of
+from tunesmith.models.linear import bias_of, device_of, weight_of
 
 
 class LoraLinear(nn.Module):
@@ -55,9 +55,14 @@ class LoraLinear(nn.Module):
 
 
 def hold_factors(layer: nn.Module, start: Factors) -> None:
-    """Make A and B trained parameters; a start that is subtracted is kept beside them."""
-    layer.lora_A, layer.lora_B = nn.Parameter(start.a), nn.Parameter(start.b)
-    for name, factor in (("start_A", start.a), ("start_B", start.b)):
+    """Make A and B trained parameters; a start that is subtracted is kept beside them.
+
+    They are where the weights are; they are drawn in the host's memory, the same on any device.
+    """
+    device = device_of(layer.base)
+    a, b = start.a.to(device), start.b.to(device)
+    layer.lora_A, layer.lora_B = nn.Parameter(a), nn.Parameter(b)
+    for name, factor in (("start_A", a), ("start_B", b)):
         kept = factor.clone() if start.is_subtracted else None
         layer.register_buffer(name, kept, persistent=False)
 

@@ -104,7 +104,9 @@ class HeadedModel:
 
     def _encoded(self, tokens_BT: Tensor, lengths_B: Tensor, asked_BT: Tensor) -> Tensor:
         model: Any = self.model
-        real_BT = torch.arange(tokens_BT.shape[1])[None, :] < lengths_B[:, None]
+        device = self.last_layer.weight.device
+        real_BT = (torch.arange(tokens_BT.shape[1])[None, :] < lengths_B[:, None]).to(device)
+        tokens_BT, asked_BT = tokens_BT.to(device), asked_BT.to(device)
         kinds_BT = self._kinds(tokens_BT)
         given = {} if kinds_BT is None else {"token_type_ids": kinds_BT}
         output = model(input_ids=tokens_BT, attention_mask=real_BT.long(), **given)

@@ -14,6 +14,8 @@ computed once: the candidates for an answer share their question, and their own 
            S S r e
            S S r f
 
+A batch is in the host's memory, where it is laid out; what the layers read goes to their device.
+
 Shapes: B rows, T positions of the padded batch, N tokens in the line, S positions asked for.
 """
 
@@ -49,16 +51,17 @@ def hidden_states(
     `recompute` is for the way without padding; the padded one is told by `recompute_layers`.
     `as_tree` shares all that rows have in common, on the way without padding.
     """
+    weight = next(decoder.parameters())
     if not packed_llama.supports(decoder):
-        return _padded(decoder, tokens_BT, lengths_B)[asked_BT]
+        return _padded(decoder, tokens_BT, lengths_B, weight.device)[asked_BT.to(weight.device)]
     config: Any = decoder.config
-    groups = config.num_attention_heads // config.num_key_value_heads
-    dtype = next(decoder.parameters()).dtype
+    groups, dtype = config.num_attention_heads // config.num_key_value_heads, weight.dtype
     if as_tree and share_prefix:
         line = line_up_tree(tokens_BT, asked_BT, groups=groups, dtype=dtype)
     else:
         prefix = shared_prefix(tokens_BT, lengths_B, asked_BT) if share_prefix else 0
         line = line_up(tokens_BT, lengths_B, asked_BT, prefix=prefix, groups=groups, dtype=dtype)
+    line = line.to(weight.device)
     hidden_NC = packed_llama.run_packed(
         decoder, line.tokens_N, line.positions_N, line.layout, recompute=recompute
     )
@@ -83,9 +86,13 @@ def recompute_layers(model: nn.Module) -> bool:
     return True
 
 
-def _padded(decoder: nn.Module, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
+def _padded(
+    decoder: nn.Module, tokens_BT: Tensor, lengths_B: Tensor, device: torch.device
+) -> Tensor:
     real_BT = torch.arange(tokens_BT.shape[1])[None, :] < lengths_B[:, None]
-    output: Any = decoder(input_ids=tokens_BT, attention_mask=real_BT.long(), use_cache=False)
+    output: Any = decoder(
+        input_ids=tokens_BT.to(device), attention_mask=real_BT.long().to(device), use_cache=False
+    )
     return output.last_hidden_state
 
 
@@ -107,6 +114,15 @@ class Line:
     positions_N: Tensor
     asked_S: Tensor  # indices into the line
     layout: RowLayout
+
+    def to(self, device: torch.device) -> Line:
+        """Return it on a device."""
+        return Line(
+            tokens_N=self.tokens_N.to(device),
+            positions_N=self.positions_N.to(device),
+            asked_S=self.asked_S.to(device),
+            layout=self.layout.to(device),
+        )
 
 
 def line_up(

@@ -9,6 +9,7 @@ Shapes: N tokens.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -53,6 +54,11 @@ def weight_of(module: nn.Module) -> Tensor:
         return cast(Any, module).dequantised()
     weight: Tensor = cast(Any, module).weight
     return weight.T if isinstance(module, Conv1D) else weight
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Return where a module's values are."""
+    return next(chain(module.parameters(), module.buffers())).device
 
 
 def bias_of(module: nn.Module) -> Tensor | None:

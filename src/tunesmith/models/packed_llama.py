@@ -172,7 +172,7 @@ def _rotated(heads_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
     half = heads_NHD.shape[-1] // 2
     cos, sin = cos_ND[:, None, :half], sin_ND[:, None, :half]
     first, second = heads_NHD[..., :half], heads_NHD[..., half:]
-    output = torch.empty(heads_NHD.shape, dtype=heads_NHD.dtype)
+    output = heads_NHD.new_empty(heads_NHD.shape)
     torch.mul(first, cos, out=output[..., :half]).addcmul_(second, sin, value=-1)
     torch.mul(second, cos, out=output[..., half:]).addcmul_(first, sin)
     return output

@@ -21,7 +21,7 @@ Shapes: N tokens, K key-value heads, G query heads a key-value head, D head widt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -53,6 +53,11 @@ class RowLayout:
     prefix: int
     length: int  # of the whole line, filling included
     tiles: tuple[Tile, ...]
+
+    def to(self, device: torch.device) -> RowLayout:
+        """Return it with its masks on a device."""
+        tiles = tuple(replace(tile, mask_QK=tile.mask_QK.to(device)) for tile in self.tiles)
+        return replace(self, tiles=tiles)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,8 +164,8 @@ class _RowAttention(torch.autograd.Function):
         grad_output = gradients[0]
         grad_query = torch.empty_like(query)
         # fp32: every row adds to the shared prefix's keys and values
-        grad_key = torch.zeros(key.shape, dtype=torch.float32)
-        grad_value = torch.zeros(value.shape, dtype=torch.float32)
+        grad_key = torch.zeros_like(key, dtype=torch.float32)
+        grad_value = torch.zeros_like(value, dtype=torch.float32)
         for tile, kept in zip(layout.tiles, all_kept, strict=True):
             probabilities = (
                 _probabilities(query, key, tile, layout.prefix, ctx.scale) if kept is None else kept

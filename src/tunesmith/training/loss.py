@@ -93,7 +93,10 @@ def summed_loss(model: LanguageModel, batch: Batch) -> SummedLoss:
 
 @dataclass(frozen=True, eq=False)
 class Supervised:
-    """The supervised positions of a batch, row by row; `rows_S` says which row each is of."""
+    """The supervised positions of a batch, row by row; `rows_S` says which row each is of.
+
+    They are on the model's device, `rows_S` in the host's memory.
+    """
 
     hidden_SC: Tensor
     targets_S: Tensor
@@ -115,8 +118,8 @@ def supervised_states(model: LanguageModel, batch: Batch, *, as_tree: bool = Fal
     )
     return Supervised(
         hidden_SC=hidden_SC,
-        targets_S=batch.targets_BT[asked_BT],
-        weights_S=batch.weights_BT[asked_BT],
+        targets_S=batch.targets_BT[asked_BT].to(hidden_SC.device),
+        weights_S=batch.weights_BT[asked_BT].to(hidden_SC.device),
         rows_S=asked_BT.nonzero()[:, 0],
     )
 
@@ -125,7 +128,7 @@ def supervised_states(model: LanguageModel, batch: Batch, *, as_tree: bool = Fal
 def log_probs(model: LanguageModel, hidden_SC: Tensor, targets_S: Tensor) -> Tensor:
     """Return [S]: log p of each target, without gradient, a chunk of logits at a time."""
     head = _matrices(model, hidden_SC)
-    found_S = torch.empty(len(targets_S), dtype=torch.float32)
+    found_S = hidden_SC.new_empty(len(targets_S), dtype=torch.float32)
     for chunk in _chunks(len(targets_S), vocabulary=len(head.weight_VC)):
         logits = _logits(head.raw(hidden_SC, chunk), model)
         targets = targets_S[chunk, None]
@@ -207,12 +210,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         needs_hidden, needs_weight, needs_bias, needs_low, needs_up = ctx.needs_input_grad[:5]
         head = _Head(weight, bias, low, up)
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
-        grad_weight = torch.zeros(weight.shape, dtype=torch.float32) if needs_weight else None
-        grad_bias = torch.zeros(len(weight), dtype=torch.float32) if needs_bias else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
+        grad_bias = (
+            torch.zeros_like(bias, dtype=torch.float32) if bias is not None and needs_bias else None
+        )
         grad_low = torch.empty_like(low) if low is not None and needs_low else None
-        grad_up = torch.zeros(up.shape) if up is not None and needs_up else None
-        total = torch.zeros((), dtype=torch.float64)
-        correct = torch.zeros((), dtype=torch.int64)
+        grad_up = torch.zeros_like(up, dtype=torch.float32) if up is not None and needs_up else None
+        total = hidden.new_zeros((), dtype=torch.float64)
+        correct = hidden.new_zeros((), dtype=torch.int64)
         for chunk in _chunks(len(hidden), vocabulary=len(weight)):
             logits = _logits(head.raw(hidden, chunk), model)
             target = targets[chunk, None]

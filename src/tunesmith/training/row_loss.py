@@ -28,7 +28,7 @@ from tunesmith.training.loss import (
 
 
 def row_log_probs(model: LanguageModel, batch: Batch, *, as_tree: bool = False) -> Tensor:
-    """Return [B] in fp64: the weighted sum of log p over each row's supervised tokens.
+    """Return [B] in fp64, in the host's memory: each row's weighted sum of log p.
 
     With `as_tree` what rows begin with alike is computed once.
     """
@@ -46,9 +46,11 @@ def loss_of_rows(model: LanguageModel, batch: Batch, loss: Callable[[Tensor], Te
     log_probs_B.requires_grad_()
     value = loss(log_probs_B)
     (slope_B,) = torch.autograd.grad(value, log_probs_B)
-    weights_S = (-slope_B[found.rows_S]).float() * found.weights_S
-    carrier, _ = cross_entropy(model, found.hidden_SC, found.targets_S, weights_S)
-    return value.detach().float() + (carrier - carrier.detach())
+    slope_S = slope_B[found.rows_S].float().to(found.weights_S.device)
+    carrier, _ = cross_entropy(
+        model, found.hidden_SC, found.targets_S, -slope_S * found.weights_S
+    )
+    return value.detach().float().to(carrier.device) + (carrier - carrier.detach())
 
 
 def log_probs_of(
@@ -75,4 +77,5 @@ def log_probs_of(
 def _sum_by_row(model: LanguageModel, found: Supervised, num_rows: int) -> Tensor:
     log_probs_S = log_probs(model, found.hidden_SC.detach(), found.targets_S)
     summed_B = torch.zeros(num_rows, dtype=torch.float64)
-    return summed_B.index_add_(0, found.rows_S, log_probs_S.double() * found.weights_S)
+    weighted_S = (log_probs_S.double() * found.weights_S).cpu()
+    return summed_B.index_add_(0, found.rows_S, weighted_S)
