@@ -19,8 +19,9 @@ from typing import Any
 
 from tunesmith.core import hardware
 
+MODEL = "smollm2-135m-instruct"
+DTYPES = {"lora": "bf16", "full": "fp32"}  # ZeRO 1 and FSDP train fp32 weights only
 RECIPE: dict[str, Any] = {
-    "model": "smollm2-135m-instruct",
     "task": "chat",
     "data": {"train": "sample:support-desk", "limit": 80},
     "training": {"max_steps": 2, "tokens_per_step": 2048, "micro_batch_tokens": 1024},
@@ -38,7 +39,7 @@ STRATEGIES: dict[str, Any] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--methods", nargs="+", default=["lora", "full"])
+    parser.add_argument("--methods", nargs="+", default=list(DTYPES), choices=DTYPES)
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=STRATEGIES)
     parser.add_argument("--out", required=True)
     options = parser.parse_args()
@@ -59,7 +60,8 @@ def run(method: str, strategy: str) -> dict[str, Any]:
     """Return the bytes planned for a rank, and the peaks of the ranks."""
     with tempfile.TemporaryDirectory() as folder:
         recipe, run_dir = Path(folder) / "recipe.yaml", Path(folder) / "run"
-        parts = {**RECIPE, "method": method, "strategy": STRATEGIES[strategy]}
+        model = {"source": MODEL, "dtype": DTYPES[method]}
+        parts = {**RECIPE, "model": model, "method": method, "strategy": STRATEGIES[strategy]}
         recipe.write_text(json.dumps(parts))  # JSON is YAML, too
         command = [sys.executable, "-m", "tunesmith", "train", str(recipe)]
         subprocess.run([*command, "--run-dir", str(run_dir)], check=True, capture_output=True)

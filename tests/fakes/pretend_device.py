@@ -1,8 +1,8 @@
 """A device beside the CPU, in Python: what is on it has real values, and does not mix with others.
 
-Of a GPU it has what a program gets wrong without one: a tensor that was left in the host's memory is
-refused by every operation with one on the device, as CUDA does it, and so is taking its values without
-a copy. The values are kept by tensors on the CPU, so that they can be compared.
+Of a GPU it has what a program gets wrong without one: every operation on a tensor of the device
+with one that was left in the host's memory is refused, as CUDA refuses it. What it computes is
+computed by the CPU, so it can be compared. `torch.tensor(values, device=...)` it does not know.
 
 It stays for the life of the process, so its tests have one of their own (`in_own_process`).
 """
@@ -45,6 +45,18 @@ class OnDevice(Tensor):
     def __repr__(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
         return f"OnDevice({self.values})"
 
+    def tolist(self) -> Any:
+        return self.values.tolist()
+
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["values"], None
+
+    @staticmethod
+    def __tensor_unflatten__(
+        inner: dict[str, Tensor], _context: None, _size: Any, _stride: Any
+    ) -> OnDevice:
+        return OnDevice(inner["values"])
+
     @classmethod
     def __torch_dispatch__(cls, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _compute(func, args, kwargs or {})
@@ -75,10 +87,12 @@ def _compute(func: Any, args: Any, kwargs: Any) -> Any:
 
 def begin() -> torch.device:
     """Have the device from now on; modules that are moved to it keep their parameters."""
-    global _library  # noqa: PLW0603 (it ends with its object)
+    global _library
     from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
     _setup_privateuseone_for_python_backend(NAME)
+    module: Any = torch.get_device_module(NAME)
+    module.get_amp_supported_dtype = lambda: [torch.bfloat16]
     torch.__future__.set_swap_module_params_on_conversion(True)
     _library = torch.library.Library("_", "IMPL")
     _library.fallback(_fallback, "PrivateUse1")
@@ -86,7 +100,23 @@ def begin() -> torch.device:
     for name in ("arange", "arange.start", "arange.start_step"):
         own.impl(name, _arange, "PrivateUse1")
     _library.own = own
+    _let_safetensors_look()
     return torch.device(NAME, 0)
+
+
+def _let_safetensors_look() -> None:
+    """It asks which tensors share memory; a tensor in Python has no address of its own."""
+    import safetensors.torch as library
+    from transformers import pytorch_utils
+
+    for name in ("storage_ptr", "storage_size"):
+        original = getattr(library, name)
+
+        def look(tensor: Tensor, original: Any = original) -> int:
+            return original(tensor.values if isinstance(tensor, OnDevice) else tensor)
+
+        setattr(library, name, look)
+        setattr(pytorch_utils, name, look)
 
 
 def _fallback(func: Any, *args: Any, **kwargs: Any) -> Any:

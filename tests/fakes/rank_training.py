@@ -163,7 +163,10 @@ class Trainer:
             trained = self.method.trainable
             if isinstance(self.strategy, FullyCut) and self.case.method == "full":
                 trained = dict(self.model.named_parameters())
-            return {name: value.detach().cpu().clone().float().numpy() for name, value in trained.items()}
+            return {
+                name: value.detach().cpu().clone().float().numpy()
+                for name, value in trained.items()
+            }
 
 
 def preference(loss: str, scored: Any, examples: Any) -> Objective:

@@ -48,6 +48,11 @@ class RoomyLayer(DynamicLayer):
         self._keys = _Roomy(room)
         self._values = _Roomy(room)
 
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:  # noqa: ARG002 (the library's)
+        """Note what is kept; there is nothing to hold yet."""
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.is_initialized = True
+
     def update(
         self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any
     ) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ from tunesmith.data.tokenizer import Tokenizer, load_tokenizer, separator_of
 from tunesmith.methods.attach import Weighted, load_adapter, load_adapters
 from tunesmith.methods.headed_method import apply_headed
 from tunesmith.methods.select import apply_method
+from tunesmith.models.device import choose_device
 from tunesmith.models.head_file import read_head
 from tunesmith.models.headed import Head, HeadedModel, load_headed
 from tunesmith.models.load import load_base
@@ -157,7 +158,8 @@ def _load_model(what: str, part: ModelPart, head: Head | None = None) -> Loaded:
             pad_id=tokenizer.pad_token_id,
             separator=separator_of(tokenizer),
         )
-    model = load_base(prepared.folder, part) if headed is None else headed.model
+    model: Any = load_base(prepared.folder, part) if headed is None else headed.model
+    model.to(choose_device(part))
     return Loaded(
         name=what,
         base=prepared.name,

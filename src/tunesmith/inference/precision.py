@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tunesmith.core.hardware import available_memory_bytes
 from tunesmith.inference.predict_request import DtypeWord
+from tunesmith.models.linear import device_of
 from tunesmith.models.load import DTYPES
 
 _NO_ROOM = "fp32, in which an answer is the same in any batch, has no room"
@@ -78,7 +79,7 @@ def exact_answers(model: nn.Module, tell: Callable[[str], None]) -> Generator[No
 
     So on a CPU where there is room for it. Quantised weights stay as they are.
     """
-    if _is_quantised(model) or not _narrow(model):
+    if _is_quantised(model) or not _narrow(model) or device_of(model).type != "cpu":
         yield
     elif not _has_room(model):
         tell(f"answers are computed in 16 bits: {_NO_ROOM}")

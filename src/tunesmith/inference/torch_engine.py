@@ -165,8 +165,8 @@ class _Batch:
         width = max(len(rest) for rest in rests)
         pads = [width - len(rest) for rest in rests]
         padded = [[0] * pad + list(rest) for pad, rest in zip(pads, rests, strict=True)]
-        self._pads_B1 = torch.tensor(pads, device=model.device)[:, None]
-        self._tokens_BT = torch.tensor(padded, device=model.device)
+        self._pads_B1 = torch.tensor(pads).to(model.device)[:, None]
+        self._tokens_BT = torch.tensor(padded).to(model.device)
 
     def read(self) -> Tensor:
         """Read the tokens that are to be read; the logits after the last one, shaped BV."""
@@ -187,14 +187,14 @@ class _Batch:
         """Keep only some rows, and give each its token to read next."""
         device = self._tokens_BT.device
         if 0 < len(kept) < len(self._pads_B1):
-            indices = torch.tensor(kept, device=device)
+            indices = torch.tensor(kept).to(device)
             self._cache.batch_select_indices(indices)
             self._pads_B1 = self._pads_B1[indices]
-        self._tokens_BT = torch.tensor(tokens, dtype=torch.int64, device=device)[:, None]
+        self._tokens_BT = torch.tensor(tokens, dtype=torch.int64).to(device)[:, None]
 
     def _read_shared(self, tokens: Sequence[int], num_rows: int) -> None:
         """Read for one row what all begin with, and give it to all."""
-        tokens_1T = torch.tensor([list(tokens)], device=self._model.device)
+        tokens_1T = torch.tensor([list(tokens)]).to(self._model.device)
         positions_1T = torch.arange(len(tokens), device=tokens_1T.device)[None, :]
         self._forward(tokens_1T, mask_BT=None, positions_BT=positions_1T)
         copies = torch.zeros(num_rows, dtype=torch.int64, device=tokens_1T.device)
@@ -203,7 +203,7 @@ class _Batch:
     def _forward(
         self, tokens_BT: Tensor, *, mask_BT: Tensor | None, positions_BT: Tensor
     ) -> Tensor:
-        last_column = torch.tensor([tokens_BT.shape[1] - 1], device=tokens_BT.device)
+        last_column = torch.tensor([tokens_BT.shape[1] - 1]).to(tokens_BT.device)
         with evaluating(self._model):
             output = self._model(
                 input_ids=tokens_BT,

@@ -118,7 +118,7 @@ def write_weights(folder: Path, held: Mapping[str, Tensor]) -> None:
         raise disk_error(weights, as_os_error(error)) from error
     written = safetensors.torch.load_file(weights)
     assert written.keys() == held.keys(), "the file holds other names than were trained"
-    assert all(written[name].equal(held[name]) for name in held), "the file differs"
+    assert all(written[name].equal(held[name].cpu()) for name in held), "the file differs"
 
 
 def as_os_error(error: Exception) -> OSError:

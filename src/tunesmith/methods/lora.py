@@ -54,7 +54,7 @@ class LoraLinear(nn.Module):
         return output.view(*inputs.shape[:-1], -1)
 
 
-def hold_factors(layer: nn.Module, start: Factors) -> None:
+def hold_factors(layer: Any, start: Factors) -> None:
     """Make A and B trained parameters; a start that is subtracted is kept beside them.
 
     They are where the weights are; they are drawn in the host's memory, the same on any device.

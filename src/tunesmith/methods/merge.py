@@ -151,6 +151,7 @@ def check_merged(weight_OI: Tensor, update: Update, merged_OI: Tensor) -> float:
     linear.weight = nn.Parameter(weight_OI.float(), requires_grad=False)
     layer = attached_layer(linear.eval(), update)
     probes_NI = torch.randn(PROBES, inner, generator=torch.Generator().manual_seed(0))
+    probes_NI = probes_NI.to(weight_OI.device)
     wanted_NO = layer(probes_NI)
     difference = (probes_NI @ merged_OI.T - wanted_NO).abs().max()
     return float(difference / wanted_NO.abs().max().clamp_min(1.0))

@@ -22,6 +22,7 @@ from torch import nn
 
 from tunesmith.core.errors import Fault, MachineError, ModelError
 from tunesmith.core.hardware import has_fast_bf16
+from tunesmith.models.device import choose_device
 from tunesmith.models.facts import ModelFacts, read_facts, require_writer
 from tunesmith.models.quiet import quiet
 from tunesmith.recipe.model import BaseForm, ModelPart
@@ -87,7 +88,9 @@ def load_base(folder: Path, part: ModelPart) -> nn.Module:
 def choose_dtype(part: ModelPart) -> Dtype:
     """The dtype of the base weights, which is computed in, too."""
     if part.dtype == "auto":
-        return "bf16" if has_fast_bf16() else "fp32"
+        on_gpu = choose_device(part).type == "cuda"
+        is_fast = torch.cuda.is_bf16_supported() if on_gpu else has_fast_bf16()
+        return "bf16" if is_fast else "fp32"
     return part.dtype
 
 

@@ -56,6 +56,10 @@ class ModelPart(Part):
             )
         ),
     ] = "auto"
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        Field(description="What is computed on; auto: a CUDA device where there is one."),
+    ] = "auto"
     base: Annotated[
         BaseForm | None,
         Field(

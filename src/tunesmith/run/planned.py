@@ -12,6 +12,7 @@ from tunesmith.data.pipeline import RunData
 from tunesmith.data.prepared.examples import Examples
 from tunesmith.data.units import Units
 from tunesmith.evaluation.held_out_rows import held_out_examples
+from tunesmith.models.device import choose_device
 from tunesmith.models.load import DTYPES, choose_dtype
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.inputs import Inputs
@@ -31,6 +32,7 @@ class Planned:
     held_out: Examples
     units: Units
     dtype: str
+    device: torch.device
     memory: MemoryDecision
 
 
@@ -46,6 +48,7 @@ def plan_run(job: Job, inputs: Inputs) -> Planned:
     held_out = held_out_examples(recipe.task, recipe.evaluation, inputs.data)
     units = units_of(recipe.task, held_out, file=recipe.data.train, is_trained=False)
     job.run.total_steps = len(steps)
+    device = choose_device(recipe.model, ranks.place.local_rank)
     dtype = choose_dtype(recipe.model)
     require_strategy(recipe, dtype)
     keep_environment(job, inputs, dtype)
@@ -55,24 +58,17 @@ def plan_run(job: Job, inputs: Inputs) -> Planned:
         steps,
         inputs.data.train.lengths.tolist(),
         DTYPES[dtype],
+        device=device,
         held_out=held_out.lengths.tolist(),
         num_ranks=ranks.size,
         ranks_here=ranks.place.local_size,
     )
-    warnings = (memory.warning, *strategy_warnings(recipe, ranks.size, steps), idle_gpus())
+    warnings = (memory.warning, *strategy_warnings(recipe, ranks.size, steps))
     for warning in warnings:
         if warning:
             job.events.write("warning", message=warning)
-    return Planned(steps=steps, held_out=held_out, units=units, dtype=dtype, memory=memory)
-
-
-def idle_gpus() -> str | None:
-    """Say so where this machine has GPUs, which no run computes on yet."""
-    if not torch.cuda.is_available():
-        return None
-    return (
-        f"this machine has {torch.cuda.device_count()} CUDA device(s); this version computes on "
-        "the CPU all the same; to do: nothing, but expect a CPU's speed"
+    return Planned(
+        steps=steps, held_out=held_out, units=units, dtype=dtype, device=device, memory=memory
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tunesmith.models.device import choose_device
 from tunesmith.recipe.evaluation import TOKENS_ANSWERED_AT_ONCE, own_metrics
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.task import has_head
@@ -35,5 +36,5 @@ def answers_ask(recipe: Recipe, held_out: Sequence[int]) -> AnswersAsk | None:
     return AnswersAsk(
         cached=at_once * (longest + part.max_new_tokens),
         read=at_once * longest,
-        exact=recipe.model.base is None,
+        exact=recipe.model.base is None and choose_device(recipe.model).type == "cpu",
     )

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from tunesmith.data.tokenizer import Tokenizer, separator_of
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.methods.headed_method import apply_headed
 from tunesmith.methods.select import apply_method
+from tunesmith.models.device import CPU
 from tunesmith.models.facts import ModelFacts
 from tunesmith.models.headed import Head, HeadedModel, load_headed
 from tunesmith.models.hidden_states import recompute_layers
@@ -43,9 +45,10 @@ def assemble(
     *,
     steps: int,
     recompute: bool,
+    device: torch.device = CPU,
     tell: Callable[[str], None],
 ) -> Assembled:
-    """Load the base, put the method on it, and say what is computed with.
+    """Load the base onto a device, put the method on it, and say what is computed with.
 
     Raises:
         ModelError: the folder holds no such model, or an adapter to go on from does not fit it.
@@ -55,7 +58,7 @@ def assemble(
     original = Originals(folder).weight
     shares = shares_prefix(recipe)
     if head is None:
-        model = load_base(folder, recipe.model)
+        model = load_base(folder, recipe.model).to(device)
         method = apply_method(
             model,
             part,
@@ -75,6 +78,7 @@ def assemble(
         pad_id=tokenizer.pad_token_id,
         separator=separator_of(tokenizer),
     )
+    headed.model.to(device)
     method = apply_headed(headed, part, seed=seed, original=original, steps=steps)
     _recompute(headed.model, recompute, tell)
     objective = HeadObjective(headed, share_prefix=shares, recompute=recompute)

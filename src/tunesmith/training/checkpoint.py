@@ -33,6 +33,7 @@ from tunesmith.core.file_hash import file_sha256
 from tunesmith.core.run_dir import disk_error, read_json, write_json
 from tunesmith.methods.adapter_files import as_os_error
 from tunesmith.methods.base import Shape
+from tunesmith.models.device import RandomState, put_back_random_state, random_state
 from tunesmith.models.tensor_parts import Rows, file_name, open_tensors, part_name, write_part
 from tunesmith.training.complete import (
     joined_shapes,
@@ -265,6 +266,7 @@ def _write_files(
         own = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
         safetensors.torch.save_file(own, folder / METHOD)
         written.append(METHOD)
+    random = random_state()
     write_json(
         folder / PROGRESS,
         {
@@ -275,7 +277,8 @@ def _write_files(
             "held_out": {str(step): loss for step, loss in progress.held_out.items()},
             "micro_batch_limit": progress.micro_batch_limit,
             "optimizer_numbers": dict(training.numbers),
-            "torch_random_state": torch.get_rng_state().numpy().tobytes().hex(),
+            "torch_random_state": _hex(random.host),
+            **({"gpu_random_state": _hex(random.gpu)} if random.gpu is not None else {}),
         },
     )
     files = {
@@ -309,6 +312,14 @@ def state_of(
 def copy_on_host(value: Tensor) -> Tensor:
     """Return a copy in the host's memory: a device that trains seldom has room for one."""
     return value.detach().to("cpu", copy=True).contiguous()
+
+
+def _hex(state: Tensor) -> str:
+    return state.numpy().tobytes().hex()
+
+
+def _from_hex(text: str) -> Tensor:
+    return torch.frombuffer(bytearray(bytes.fromhex(text)), dtype=torch.uint8).clone()
 
 
 def _verify(folder: Path) -> None:
@@ -353,8 +364,12 @@ def read_checkpoint(folder: Path, names: Iterable[str]) -> tuple[Progress, Train
         tensors=open_tensors(folder, OPTIMIZER),
         numbers=values["optimizer_numbers"],
     )
-    random_state = bytearray(bytes.fromhex(values["torch_random_state"]))
-    torch.set_rng_state(torch.frombuffer(random_state, dtype=torch.uint8).clone())
+    put_back_random_state(
+        RandomState(
+            _from_hex(values["torch_random_state"]),
+            _from_hex(values["gpu_random_state"]) if "gpu_random_state" in values else None,
+        )
+    )
     progress = Progress(
         step=values["step"],
         tokens=values["tokens"],

@@ -22,6 +22,7 @@ from tunesmith.data.collate import Batch, to_batch
 from tunesmith.data.pack import MicroBatch, group_by_length
 from tunesmith.data.render import Example
 from tunesmith.methods.base import AppliedMethod
+from tunesmith.models.device import put_back_random_state, random_state
 from tunesmith.training.loss import LanguageModel
 from tunesmith.training.objective import Objective
 from tunesmith.training.step import SINGLE, TOKENS, MicroBatchTooLarge, StepOutcome, train_step
@@ -59,7 +60,7 @@ def step_that_fits(
     Raises:
         RunError: a row does not fit by itself, or loss or gradient are not finite.
     """
-    random_state = torch.get_rng_state()
+    random = random_state()
     warnings: list[str] = []
     while True:
         groups = split(planned, examples, limit, rows_together=objective.rows_together)
@@ -87,7 +88,7 @@ def step_that_fits(
             raise RunError(_too_large(row_ids[0], num_rows, longest), code="out_of_memory")
         if num_rows <= objective.rows_together:
             raise RunError(_one_row(row_ids[0], longest), code="out_of_memory")
-        torch.set_rng_state(random_state)
+        put_back_random_state(random)
         limit = num_rows // 2 * longest
         warnings.append(
             f"memory ran out at a micro-batch of {num_rows} rows x {longest:,} tokens; going on "

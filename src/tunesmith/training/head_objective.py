@@ -71,7 +71,7 @@ def head_cost(head: Head, logits_SK: Tensor, batch: Batch) -> tuple[Tensor, int]
             return cost / len(head.labels), int(right.sum())
         case "classes" | "tags":
             places = [head.labels.index(label) for _, _, label in batch.marks]
-            targets_S = torch.tensor(places, device=logits_SK.device)
+            targets_S = torch.tensor(places).to(logits_SK.device)
             cost = F.cross_entropy(logits_SK, targets_S, reduction="sum")
             return cost, int((logits_SK.argmax(1) == targets_S).sum())
         case "span":
@@ -98,7 +98,7 @@ def _span_cost(head: Head, logits_SK: Tensor, batch: Batch) -> tuple[Tensor, int
         places = asked_BT[row].nonzero()[:, 0].tolist()
         none = said.get((row, NONE), -1)
         ends = [said.get((row, label), none) for label in head.labels]
-        targets = torch.tensor([places.index(end) for end in ends], device=logits_SK.device)
+        targets = torch.tensor([places.index(end) for end in ends]).to(logits_SK.device)
         total = total + F.cross_entropy(own_PK.T, targets, reduction="sum") / len(head.labels)
         right += int((own_PK.argmax(0) == targets).all())
         first += count

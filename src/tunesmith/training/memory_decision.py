@@ -16,6 +16,7 @@ from tunesmith.core import hardware
 from tunesmith.core.errors import Fault, MachineError
 from tunesmith.data.pack import StepPlan
 from tunesmith.models import packed_llama
+from tunesmith.models.device import CPU, free_bytes
 from tunesmith.models.facts import ModelFacts
 from tunesmith.recipe.method import FullMethod, LoraMethod
 from tunesmith.recipe.peft_method import PeftMethod
@@ -62,18 +63,22 @@ def require_machine(
     lengths: Sequence[int],
     dtype: torch.dtype,
     *,
+    device: torch.device = CPU,
     held_out: Sequence[int] = (),
     num_ranks: int = 1,
     ranks_here: int = 1,
 ) -> MemoryDecision:
     """See to it that this machine can carry the run out, as it stands now.
 
-    Of several ranks on this machine each has its share of the memory.
+    Of several ranks on this machine each has its share of the memory, or a GPU of its own, whose
+    memory then counts.
 
     Raises:
         MachineError: the optimizer does not work here, or there is not enough memory.
     """
-    require_optimizer(recipe.training.optimizer, torch.device("cpu"))
+    require_optimizer(recipe.training.optimizer, device)
+    on_device = free_bytes(device)
+    of_host = hardware.available_memory_bytes(swap=True) // ranks_here
     return decide_memory(
         recipe,
         facts,
@@ -81,8 +86,8 @@ def require_machine(
         lengths,
         held_out=held_out,
         dtype_bytes=dtype.itemsize,
-        process_bytes=hardware.resident_bytes(),
-        available_bytes=hardware.available_memory_bytes(swap=True) // ranks_here,
+        process_bytes=hardware.resident_bytes() if on_device is None else 0,
+        available_bytes=of_host if on_device is None else on_device,
         num_ranks=num_ranks,
         ranks_here=ranks_here,
     )

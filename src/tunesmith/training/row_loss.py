@@ -47,9 +47,7 @@ def loss_of_rows(model: LanguageModel, batch: Batch, loss: Callable[[Tensor], Te
     value = loss(log_probs_B)
     (slope_B,) = torch.autograd.grad(value, log_probs_B)
     slope_S = slope_B[found.rows_S].float().to(found.weights_S.device)
-    carrier, _ = cross_entropy(
-        model, found.hidden_SC, found.targets_S, -slope_S * found.weights_S
-    )
+    carrier, _ = cross_entropy(model, found.hidden_SC, found.targets_S, -slope_S * found.weights_S)
     return value.detach().float().to(carrier.device) + (carrier - carrier.detach())
 
 
