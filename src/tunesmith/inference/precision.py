@@ -34,7 +34,7 @@ def settle_dtype(model: nn.Module, word: DtypeWord, *, tell: Callable[[str], Non
         return known
     if word == "auto":
         word = "fp32" if _has_room(model) else "bf16"
-        if word == "bf16" and known == "bf16":
+        if word == "bf16" and known == "bf16" and device_of(model).type == "cpu":
             tell(f"computing in bf16: {_NO_ROOM}")
     if word != known:
         model.to(DTYPES[word])
