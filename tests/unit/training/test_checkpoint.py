@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from pathlib import Path
 
 import pytest
@@ -177,28 +178,20 @@ def test_a_checkpoint_of_another_method_is_refused(tmp_path: Path) -> None:
 
 
 def in_parts(folder: Path, whole: TrainingState, *, ranks: int, size: int = 2) -> Path:
-    """Write the first `ranks` of `size` parts; a rank has one row of `a`, or two."""
+    """Write the first `ranks` of `size` parts, cut as `fully_shard` cuts."""
     parts = begin_parts(folder, 4)
     for rank in range(ranks):
-        some = slice(2 * rank, 2 * rank + 2)
-        is_part = {**whole.trained, **whole.tensors}.items()
-        rows = {name: Rows(2 * rank, (3, 4)) for name, value in is_part if value.shape == (3, 4)}
-        others = {"b": Rows(3 * rank, (5,))} | {
-            name: Rows(3 * rank, (5,)) for name, value in is_part if value.shape == (5,)
-        }
-        cut = {name: value[some].clone() for name, value in is_part if name in rows}
-        cut |= {
-            name: value[3 * rank : 3 * rank + 3].clone()
-            for name, value in is_part
-            if name in others
-        }
-        cut |= {name: value for name, value in is_part if value.dim() == 0 and rank == 0}
-        state = TrainingState(
-            trained={name: cut[name] for name in whole.trained},
-            tensors={name: value for name, value in cut.items() if name not in whole.trained},
-            numbers={},
-            rows={**rows, **others},
-        )
+        cut: dict[str, torch.Tensor] = {}
+        rows: dict[str, Rows] = {}
+        for name, value in {**whole.trained, **whole.tensors}.items():
+            if value.dim():
+                chunk = math.ceil(len(value) / size)
+                rows[name] = Rows(rank * chunk, tuple(value.shape))
+                cut[name] = value[rank * chunk : (rank + 1) * chunk].clone()
+            elif rank == 0:
+                cut[name] = value
+        trained = {name: cut.pop(name) for name in whole.trained}
+        state = TrainingState(trained=trained, tensors=cut, numbers={}, rows=rows)
         write_parts(parts, state, rank=rank, size=size)
     return parts
 
