@@ -178,7 +178,12 @@ def _exchange_bytes(ask: MemoryAsk) -> int:
         gradients = layer + ends if ask.rank == 0 else 0
         return values * ask.dtype_bytes + 4 * (buffer + gradients)
     if spread.optimizer:
-        return 2 * 4 * min(ask.trainable, BUCKET_VALUES)  # the buffer, and what is sent of it
+        buffer = 2 * 4 * min(ask.trainable, BUCKET_VALUES)  # and what is sent of it
+        # After its update a rank is given all others' weights, by gloo in a copy of the whole; with
+        # stage 2 the gradients of its part were joined for it.
+        weights = ask.trainable * (ask.dtype_bytes if ask.rank == 0 else 4)
+        joined = spread.part(4 * ask.trainable, spread=True) if spread.gradients else 0
+        return max(buffer, weights + joined)
     return 2 * min(4 * ask.trainable, PIECE_BYTES)
 
 
