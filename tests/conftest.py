@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from tunesmith.data.prepared import prepare
 
+# A shell gives what it starts in the background a Ctrl-C that is ignored, and so would all that the
+# tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # DeepSpeed, which transformers loads to save a model, else says on standard output that it found no
 # other device.
 os.environ.setdefault("DS_ACCELERATOR", "cpu")

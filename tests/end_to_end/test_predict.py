@@ -18,7 +18,7 @@ from tunesmith.core.run_dir import RunDir, read_json
 from tunesmith.inference.predict_request import PredictRequest
 from tunesmith.predict import predict
 
-NUM_ROWS = 220
+NUM_ROWS = 160
 
 
 def make_labelled(file: Path, task: str) -> list[dict[str, Any]]:
