@@ -119,7 +119,7 @@ def measure(
     if "tool-call" in part.metrics:
         asked = [until_last_call(sample) for sample in asked]
     questions = [ask(sample, tokenizer, data) for sample in asked]
-    with answering():
+    with answering() if questions else nullcontext():
         if have_candidates(samples):
             answers, understood = choose_candidates(
                 model, questions, asked, tokenizer, data=data, pad_id=pad_id

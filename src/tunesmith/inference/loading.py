@@ -29,13 +29,11 @@ from tunesmith.models.headed import Head, HeadedModel, load_headed
 from tunesmith.models.load import load_base
 from tunesmith.models.originals import Originals
 from tunesmith.models.prepare import prepare_model
-from tunesmith.models.tensor_parts import has_tensors, open_tensors
+from tunesmith.models.tensor_parts import TRAINED, has_tensors, open_tensors
 from tunesmith.recipe.adapter_config import CONFIG_FILE, base_of
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.model import ModelPart
 from tunesmith.recipe.recipe import Recipe
-
-CHECKPOINT_WEIGHTS = "trained"
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +76,7 @@ def load(what: str, adapters: Sequence[Weighted] = ()) -> Loaded:
         return _load_run(what, RunDir(path), adapters)
     if path.name == "final" and (path.parent / "resolved.json").is_file():
         return _load_run(what, RunDir(path.parent), adapters)
-    if has_tensors(path, CHECKPOINT_WEIGHTS):
+    if has_tensors(path, TRAINED):
         if adapters:
             raise ModelError(_no_stack(path))
         return _load_checkpoint(what, path)
@@ -119,7 +117,7 @@ def _load_checkpoint(what: str, path: Path) -> Loaded:
         method = apply_method(loaded.model, part, seed=seed, original=original)
     else:
         method = apply_headed(loaded.headed, part, seed=seed, original=original)
-    trained = open_tensors(path, CHECKPOINT_WEIGHTS)
+    trained = open_tensors(path, TRAINED)
     with torch.no_grad():
         for name, parameter in method.trainable.items():
             parameter.copy_(trained[name])

@@ -20,6 +20,8 @@ CPU = torch.device("cpu")
 def choose_device(part: ModelPart, local_rank: int = 0) -> torch.device:
     """Return the device of a process; those of one machine share its GPUs in turn.
 
+    It only answers: `compute_on` is what a process begins with.
+
     Raises:
         MachineError: the recipe wants a GPU and there is none that torch can use.
     """
@@ -29,9 +31,13 @@ def choose_device(part: ModelPart, local_rank: int = 0) -> torch.device:
         if part.device == "cuda":
             raise MachineError(_no_gpu(), code="no_gpu")
         return CPU
-    device = torch.device("cuda", local_rank % torch.cuda.device_count())
-    torch.cuda.set_device(device)
-    return device
+    return torch.device("cuda", local_rank % torch.cuda.device_count())
+
+
+def compute_on(device: torch.device) -> None:
+    """Make a GPU the one that exchanges and random numbers of this process are of."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 Shape = tuple[int, ...]
 ROWS = "rows"  # the metadata's key
+TRAINED = "trained"  # what a checkpoint calls the values of the method
 
 
 @dataclass(frozen=True)

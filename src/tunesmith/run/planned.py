@@ -12,7 +12,7 @@ from tunesmith.data.pipeline import RunData
 from tunesmith.data.prepared.examples import Examples
 from tunesmith.data.units import Units
 from tunesmith.evaluation.held_out_rows import held_out_examples
-from tunesmith.models.device import choose_device
+from tunesmith.models.device import choose_device, compute_on
 from tunesmith.models.load import DTYPES, choose_dtype
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.inputs import Inputs
@@ -49,6 +49,7 @@ def plan_run(job: Job, inputs: Inputs) -> Planned:
     units = units_of(recipe.task, held_out, file=recipe.data.train, is_trained=False)
     job.run.total_steps = len(steps)
     device = choose_device(recipe.model, ranks.place.local_rank)
+    compute_on(device)
     dtype = choose_dtype(recipe.model)
     require_strategy(recipe, dtype)
     keep_environment(job, inputs, dtype)

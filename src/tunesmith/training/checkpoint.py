@@ -34,7 +34,14 @@ from tunesmith.core.run_dir import disk_error, read_json, write_json
 from tunesmith.methods.adapter_files import as_os_error
 from tunesmith.methods.base import Shape
 from tunesmith.models.device import RandomState, put_back_random_state, random_state
-from tunesmith.models.tensor_parts import Rows, file_name, open_tensors, part_name, write_part
+from tunesmith.models.tensor_parts import (
+    TRAINED,
+    Rows,
+    file_name,
+    open_tensors,
+    part_name,
+    write_part,
+)
 from tunesmith.training.complete import (
     joined_shapes,
     require_complete,
@@ -45,7 +52,7 @@ from tunesmith.training.complete import (
 
 log = logging.getLogger(__name__)
 
-TRAINED, OPTIMIZER = "trained", "optimizer"  # each a file, or parts
+OPTIMIZER = "optimizer"  # a file, or parts, as TRAINED
 METHOD, PROGRESS, MANIFEST = (
     "method.safetensors",
     "progress.json",
