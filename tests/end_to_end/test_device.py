@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.forked_run import read_trace, run_forked
 from tests.fakes.tiny_run import losses_of, make_model_folder, make_rows, make_run, weights_of
-from tunesmith.core.run_dir import read_json
+from tunesmith.core.run_dir import RunDir, read_json
 
 
 def compute_on_a_pretended_device() -> None:
@@ -18,6 +18,26 @@ def compute_on_a_pretended_device() -> None:
 
     device = begin()
     planned.choose_device = lambda *_: device
+
+
+@pytest.mark.long
+def test_compiled_layers_carry_out_a_run_as_plain_ones_do(tmp_path: Path) -> None:
+    model, rows = make_model_folder(tmp_path / "model"), make_rows(tmp_path / "rows.jsonl", 20)
+    runs: list[RunDir] = []
+    for compiled in (False, True):
+        run_dir = make_run(
+            tmp_path / f"compiled-{compiled}",
+            model,
+            rows,
+            model={"source": str(model), "dtype": "fp32"},
+            method={"type": "lora", "rank": 4},
+            training={"max_steps": 4, "compile_layers": compiled},
+        )
+        assert run_forked(run_dir) == 0, run_dir.log.read_text()
+        runs.append(run_dir)
+    plain, compiled = (losses_of(run) for run in runs)
+    assert compiled == pytest.approx(plain, rel=1e-4)
+    assert list(compiled.values()) != list(plain.values()), "nothing was compiled"
 
 
 @pytest.mark.parametrize("method", [{"type": "lora", "rank": 4}, {"type": "full"}], ids=str)

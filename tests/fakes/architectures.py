@@ -72,7 +72,11 @@ class Architecture:
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _FUSED = ("o_proj", "qkv_proj", "gate_up_proj", "down_proj")
-_PHI = {"num_key_value_heads": 4, "original_max_position_embeddings": 128}
+_PHI = {
+    "num_key_value_heads": 4,
+    "original_max_position_embeddings": 128,
+    "sliding_window": 16,
+}
 
 # Qwen 2 and Qwen 2.5 are one architecture, as are SmolLM, SmolLM2 and Llama.
 DECODERS: dict[str, Architecture] = {
@@ -83,7 +87,7 @@ DECODERS: dict[str, Architecture] = {
         settings={"no_rope_layer_interval": 2, "tie_word_embeddings": True},
         is_tied=True,
     ),
-    "mistral": Architecture(kind="mistral", settings={"sliding_window": None}),
+    "mistral": Architecture(kind="mistral", settings={"sliding_window": 16}),
     "qwen2": Architecture(kind="qwen2"),
     "qwen3": Architecture(kind="qwen3", settings={"head_dim": 16}),
     "phi3": Architecture(kind="phi3", settings=_PHI, linears=_FUSED),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.fakes import flash_kernels
 from tests.fakes.tiny_llama import (
     language_model,
     make_examples,
@@ -18,6 +19,7 @@ from tunesmith.data.collate import to_batch
 from tunesmith.data.pack import group_by_length
 from tunesmith.data.render import Example
 from tunesmith.methods.lora_method import apply_lora
+from tunesmith.models import flash_attention, row_attention
 from tunesmith.recipe.method import LoraMethod
 from tunesmith.training.loss import summed_loss
 from tunesmith.training.step import train_step
@@ -62,6 +64,18 @@ def test_a_shared_prefix_computed_once_gives_the_gradient_of_whole_rows(seed: in
     rows = make_examples([30, 22, 160, 25], seed=seed, shared_prefix=17)
     shared, whole = gradients_of([rows]), gradients_of([rows], share_prefix=False)
     assert_same(shared, whole)
+
+
+@pytest.mark.parametrize("shared_prefix", [0, 17])
+def test_the_kernels_of_a_device_give_the_gradient_of_tiles(
+    shared_prefix: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = make_examples([30, 22, 160, 25], shared_prefix=shared_prefix)
+    in_tiles = gradients_of([rows])
+    flash_kernels.provide()
+    monkeypatch.setattr(flash_attention, "computes", lambda *_: True)
+    monkeypatch.setattr(row_attention, "row_attention", None)  # nothing is computed in tiles
+    assert_same(gradients_of([rows]), in_tiles)
 
 
 def test_packed_rows_equal_the_models_own_forward_and_backward() -> None:

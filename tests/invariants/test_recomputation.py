@@ -13,8 +13,8 @@ from transformers import (
     Gemma2ForCausalLM,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
-    Phi3Config,
-    Phi3ForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
 )
 
 from tests.fakes.tiny_llama import language_model, make_examples, make_llama, randomize_adapters
@@ -87,7 +87,7 @@ OTHERS: dict[str, Any] = {
         Gemma2Config(**SIZES, num_key_value_heads=2, head_dim=8, attn_implementation="eager")
     ),
     "gpt_neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**SIZES, hidden_dropout=0.1)),
-    "phi3": lambda: Phi3ForCausalLM(Phi3Config(**SIZES, num_key_value_heads=2)),
+    "olmo2": lambda: Olmo2ForCausalLM(Olmo2Config(**SIZES, num_key_value_heads=2)),
 }
 
 

@@ -57,7 +57,7 @@ class DoraLinear(nn.Module):
         """Apply the layer to [..., in]; the base alone where `active` is False."""
         if not self.active:
             return self.base(inputs)
-        if self.training and self.dropout:
+        if (self.training and self.dropout) or torch.compiler.is_compiling():
             return self._with_dropout(inputs)
         flat = inputs.reshape(-1, inputs.shape[-1])
         output = _DoraProduct.apply(
@@ -68,7 +68,7 @@ class DoraLinear(nn.Module):
 
     def _with_dropout(self, inputs: Tensor) -> Tensor:
         a, b = factors_of(self)
-        dropped = F.dropout(inputs, self.dropout)
+        dropped = F.dropout(inputs, self.dropout, self.training)
         low = F.linear(dropped, a.to(inputs.dtype))
         update = F.linear(low, (b * self.scale).to(inputs.dtype))
         gain = self.magnitude / self.norm

@@ -44,8 +44,8 @@ class LoraLinear(nn.Module):
         if not self.active:
             return self.base(inputs)
         a, b = factors_of(self)
-        if self.training and self.dropout:
-            dropped = F.dropout(inputs, self.dropout)
+        if (self.training and self.dropout) or torch.compiler.is_compiling():
+            dropped = F.dropout(inputs, self.dropout, self.training)
             low = F.linear(dropped, a.to(inputs.dtype))
             return self.base(inputs) + F.linear(low, (b * self.scale).to(inputs.dtype))
         flat = inputs.reshape(-1, inputs.shape[-1])

@@ -6,6 +6,9 @@ model, its gradients and the optimizer's state are on the device.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +41,27 @@ def compute_on(device: torch.device) -> None:
     """Make a GPU the one that exchanges and random numbers of this process are of."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        # for `repeatable`; read when the first product is computed
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Within the block a GPU computes the same bits each time, where its kernels can.
+
+    Attention's gradients, for one, are added up in any order else. Where a kernel cannot, torch
+    warns. A CPU's always do.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -22,15 +22,17 @@ Shapes: B rows, T positions of the padded batch, N tokens in the line, S positio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tunesmith.models import packed_llama
-from tunesmith.models.row_attention import RowLayout, Tree, lay_out, lay_out_tree
+from tunesmith.models import flash_attention, packed_llama, row_attention
+from tunesmith.models.packed_llama import Layout
+from tunesmith.models.row_attention import Tree
 
 # A shorter shared prefix saves less than the concatenation of its keys costs.
 SHORTEST_SHARED_PREFIX = 8
@@ -54,18 +56,50 @@ def hidden_states(
     weight = next(decoder.parameters())
     if not packed_llama.supports(decoder):
         return _padded(decoder, tokens_BT, lengths_B, weight.device)[asked_BT.to(weight.device)]
-    config: Any = decoder.config
-    groups, dtype = config.num_attention_heads // config.num_key_value_heads, weight.dtype
+    ways = _ways_to_lay_out(decoder, weight)
     if as_tree and share_prefix:
-        line = line_up_tree(tokens_BT, asked_BT, groups=groups, dtype=dtype)
+        line = line_up_tree(tokens_BT, asked_BT, lay_out=ways.tree)
     else:
         prefix = shared_prefix(tokens_BT, lengths_B, asked_BT) if share_prefix else 0
-        line = line_up(tokens_BT, lengths_B, asked_BT, prefix=prefix, groups=groups, dtype=dtype)
-    line = line.to(weight.device)
+        line = line_up(tokens_BT, lengths_B, asked_BT, prefix=prefix, lay_out=ways.rows)
+    if weight.device.type != "cpu":
+        line = line.to(weight.device)
     hidden_NC = packed_llama.run_packed(
         decoder, line.tokens_N, line.positions_N, line.layout, recompute=recompute
     )
     return hidden_NC[line.asked_S]
+
+
+class LayOutRows(Protocol):
+    """Lays rows of so many own tokens behind a shared prefix."""
+
+    def __call__(self, lengths: Sequence[int], *, prefix: int) -> Layout: ...  # noqa: D102
+
+
+class LayOutTree(Protocol):
+    """Lays a tree, whose first `prefix` places are those of every row."""
+
+    def __call__(self, tree: Tree, *, prefix: int) -> Layout: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class _Ways:
+    rows: LayOutRows
+    tree: LayOutTree
+
+
+def _ways_to_lay_out(decoder: Any, weight: Tensor) -> _Ways:
+    """Rows for the kernels of the device where they can, else in tiles, as trees always are."""
+    config, window = decoder.config, packed_llama.window_of(decoder)
+    groups = config.num_attention_heads // config.num_key_value_heads
+    tiles = {"groups": groups, "dtype": weight.dtype, "window": window}
+    in_tiles = _Ways(
+        rows=partial(row_attention.lay_out, **tiles),
+        tree=partial(row_attention.lay_out_tree, **tiles),
+    )
+    if flash_attention.computes(weight, packed_llama.head_width_of(decoder)):
+        return replace(in_tiles, rows=partial(flash_attention.lay_out, window=window))
+    return in_tiles
 
 
 def recompute_layers(model: nn.Module) -> bool:
@@ -84,6 +118,26 @@ def recompute_layers(model: nn.Module) -> bool:
     enable: Any = new or owner.gradient_checkpointing_enable
     enable({"use_reentrant": False})
     return True
+
+
+def compile_layers(model: nn.Module) -> None:
+    """Compute the layers of a decoder or encoder by compiled functions, in training, from now on.
+
+    The first steps take longer: each function is compiled when it is first called.
+    """
+    owner: Any = model
+    decoder: Any = model.get_submodule(owner.base_model_prefix)
+    if packed_llama.supports(decoder):
+        packed_llama.compile_layers(decoder)
+        return
+    for layer in _repeated_layers(decoder):
+        layer.compile(dynamic=True)
+
+
+def _repeated_layers(decoder: nn.Module) -> nn.ModuleList:
+    """The longest list of modules, which is that of the layers."""
+    lists = [module for module in decoder.modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len, default=nn.ModuleList())
 
 
 def _padded(
@@ -113,7 +167,7 @@ class Line:
     tokens_N: Tensor
     positions_N: Tensor
     asked_S: Tensor  # indices into the line
-    layout: RowLayout
+    layout: Layout
 
     def to(self, device: torch.device) -> Line:
         """Return it on a device."""
@@ -131,15 +185,12 @@ def line_up(
     asked_BT: Tensor,
     *,
     prefix: int,
-    groups: int,
-    dtype: torch.dtype,
+    lay_out: LayOutRows,
 ) -> Line:
     """Lay the rows one after another, their first `prefix` tokens once."""
     positions_T = torch.arange(tokens_BT.shape[1])
     own_BT = (positions_T >= prefix)[None, :] & (positions_T[None, :] < lengths_B[:, None])
-    layout = lay_out(
-        [int(length) - prefix for length in lengths_B], prefix=prefix, groups=groups, dtype=dtype
-    )
+    layout = lay_out([int(length) - prefix for length in lengths_B], prefix=prefix)
     tokens_N = torch.zeros(layout.length, dtype=tokens_BT.dtype)
     positions_N = torch.zeros(layout.length, dtype=torch.int64)
     used = prefix + int(own_BT.sum())
@@ -154,14 +205,14 @@ def line_up(
     )
 
 
-def line_up_tree(tokens_BT: Tensor, asked_BT: Tensor, *, groups: int, dtype: torch.dtype) -> Line:
+def line_up_tree(tokens_BT: Tensor, asked_BT: Tensor, *, lay_out: LayOutTree) -> Line:
     """Lay the rows as a tree, each up to the last position that is asked for."""
     ends_B = (asked_BT * torch.arange(1, tokens_BT.shape[1] + 1)).amax(1)
     rows = [tokens[:end] for tokens, end in zip(tokens_BT.tolist(), ends_B.tolist(), strict=True)]
     order = sorted(range(len(rows)), key=rows.__getitem__)
     tree = _grow(rows, order, width=tokens_BT.shape[1])
     prefix = _count_alike(rows[order[0]], rows[order[-1]])
-    layout = lay_out_tree(tree, prefix=prefix, groups=groups, dtype=dtype)
+    layout = lay_out(tree, prefix=prefix)
     filling = (0, layout.length - len(tree.rows_N))
     return Line(
         tokens_N=F.pad(tokens_BT[tree.rows_N, tree.positions_N], filling),

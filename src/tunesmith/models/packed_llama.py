@@ -3,32 +3,61 @@
 Runs the modules of a transformers model (their weights, adapters included) in an order of its own:
 every token of a micro-batch lies in one line, a prefix that all rows share is computed once, and
 each element-wise step between two matrix products is one function with a hand-written backward
-that keeps only what it needs. Same numbers as the model's own forward, up to rounding.
+that keeps only what it needs. Same numbers as the model's own forward, up to rounding. Where layers
+are compiled (`compile_layers`), the steps are plain ones, which the compiler joins by itself.
 
-Shapes: N tokens in the line, C hidden width, F MLP width, K key-value heads, G query heads a
-key-value head, D head width.
+Shapes: N tokens in the line, C hidden width, F MLP width, H query heads, K key-value heads, D head
+width.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tunesmith.models.row_attention import RowLayout, row_attention
-
 # Decoder layers whose forward is: norm, attention with rotary positions, add, norm, gated MLP, add.
 _KNOWN_LAYERS = frozenset(
-    {"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer"}
+    {
+        "LlamaDecoderLayer",
+        "MistralDecoderLayer",
+        "Phi3DecoderLayer",
+        "Qwen2DecoderLayer",
+        "Qwen3DecoderLayer",
+    }
 )
-
+# Those of them of which every layer has the window of the settings.
+_WINDOWED_LAYERS = frozenset({"MistralDecoderLayer", "Phi3DecoderLayer"})
+Layer = Callable[[Any, Tensor, tuple[Tensor, Tensor], "Layout"], Tensor]
 
 # Set on a decoder whose weights are spread over ranks: they are put together module by module, for
 # the modules' own forward passes.
 SPREAD = "weights_are_spread"
+# Set on a decoder whose layers are compiled: the compiled function.
+_COMPILED = "compiled_layer"
+
+
+class Layout(Protocol):
+    """Where rows lie in a line; it knows which token may see which."""
+
+    @property
+    def length(self) -> int:
+        """How long the line is, filling included."""
+        ...
+
+    def attend(
+        self, query_NHD: Tensor, key_NKD: Tensor, value_NKD: Tensor, *, scale: float
+    ) -> Tensor:
+        """Softmax attention of each row over itself and the shared prefix; returns [N, H, D]."""
+        ...
+
+    def to(self, device: torch.device) -> Layout:
+        """Return it with its tensors on a device."""
+        ...
 
 
 def knows(architecture: str) -> bool:
@@ -42,14 +71,31 @@ def supports(decoder: nn.Module) -> bool:
     if not isinstance(layers, nn.ModuleList) or not len(layers) or getattr(decoder, SPREAD, False):
         return False
     config: Any = decoder.config
+    names = {type(layer).__name__ for layer in layers}
     return (
-        all(type(layer).__name__ in _KNOWN_LAYERS for layer in layers)
-        and getattr(config, "sliding_window", None) is None
+        names <= _KNOWN_LAYERS
+        and (window_of(decoder) is None or names <= _WINDOWED_LAYERS)
         and getattr(config, "hidden_act", None) == "silu"
         and not getattr(config, "attention_dropout", 0.0)
+        and not getattr(config, "resid_pdrop", 0.0)
         and config.rope_parameters.get("rope_type") in {"default", "linear", "llama3"}
         and _is_unwrapped(decoder)
     )
+
+
+def window_of(decoder: Any) -> int | None:
+    """How many tokens one sees, itself among them; None: all before it."""
+    return getattr(decoder.config, "sliding_window", None)
+
+
+def head_width_of(decoder: Any) -> int:
+    """The width of an attention head."""
+    return decoder.layers[0].self_attn.head_dim
+
+
+def compile_layers(decoder: Any) -> None:
+    """Have `run_packed` compute layers with gradients by a compiled function from now on."""
+    setattr(decoder, _COMPILED, torch.compile(_layer, dynamic=True))
 
 
 def _is_unwrapped(decoder: Any) -> bool:
@@ -64,7 +110,7 @@ def run_packed(
     decoder: Any,
     tokens_N: Tensor,
     positions_N: Tensor,
-    layout: RowLayout,
+    layout: Layout,
     *,
     recompute: bool = False,
 ) -> Tensor:
@@ -76,17 +122,21 @@ def run_packed(
     hidden_NC: Tensor = decoder.embed_tokens(tokens_N)
     cos_1ND, sin_1ND = decoder.rotary_emb(hidden_NC, position_ids=positions_N[None])
     rotation = (cos_1ND[0], sin_1ND[0])
+    trains = torch.is_grad_enabled()
+    compute: Layer = getattr(decoder, _COMPILED, _layer) if trains else _layer
     for layer in decoder.layers:
-        if recompute and torch.is_grad_enabled():
-            again: Any = checkpoint(_layer, layer, hidden_NC, rotation, layout, use_reentrant=False)
+        if recompute and trains:
+            again: Any = checkpoint(
+                compute, layer, hidden_NC, rotation, layout, use_reentrant=False
+            )
             hidden_NC = again
         else:
-            hidden_NC = _layer(layer, hidden_NC, rotation, layout)
+            hidden_NC = compute(layer, hidden_NC, rotation, layout)
     return rms_norm(hidden_NC, decoder.norm)
 
 
 def _layer(
-    layer: Any, hidden_NC: Tensor, rotation: tuple[Tensor, Tensor], layout: RowLayout
+    layer: Any, hidden_NC: Tensor, rotation: tuple[Tensor, Tensor], layout: Layout
 ) -> Tensor:
     normed_NC = rms_norm(hidden_NC, layer.input_layernorm)
     hidden_NC = hidden_NC + _attention(layer.self_attn, normed_NC, rotation, layout)
@@ -95,33 +145,40 @@ def _layer(
 
 
 def _attention(
-    module: Any, hidden_NC: Tensor, rotation: tuple[Tensor, Tensor], layout: RowLayout
+    module: Any, hidden_NC: Tensor, rotation: tuple[Tensor, Tensor], layout: Layout
 ) -> Tensor:
-    num_tokens, head_width, groups = len(hidden_NC), module.head_dim, module.num_key_value_groups
-    query_NHD = module.q_proj(hidden_NC).view(num_tokens, -1, head_width)
-    key_NKD = module.k_proj(hidden_NC).view(num_tokens, -1, head_width)
-    value_NKD = module.v_proj(hidden_NC).view(num_tokens, -1, head_width)
+    query_NHD, key_NKD, value_NKD = (
+        heads_NC.unflatten(1, (-1, module.head_dim)) for heads_NC in _projected(module, hidden_NC)
+    )
     if hasattr(module, "q_norm"):
         query_NHD = rms_norm(query_NHD, module.q_norm)
         key_NKD = rms_norm(key_NKD, module.k_norm)
-    query_KNGD = rotate(query_NHD, *rotation).unflatten(1, (-1, groups)).transpose(0, 1)
-    output_KNGD = row_attention(
-        query_KNGD.contiguous(),
-        rotate(key_NKD, *rotation).transpose(0, 1).contiguous(),
-        value_NKD.transpose(0, 1).contiguous(),
-        layout,
-        scale=module.scaling,
+    output_NHD = layout.attend(
+        rotate(query_NHD, *rotation), rotate(key_NKD, *rotation), value_NKD, scale=module.scaling
     )
-    return module.o_proj(output_KNGD.transpose(0, 1).reshape(num_tokens, -1))
+    return module.o_proj(output_NHD.flatten(1))
+
+
+def _projected(module: Any, hidden_NC: Tensor) -> tuple[Tensor, ...]:
+    """Queries, keys and values, which some models make in one product."""
+    if not hasattr(module, "qkv_proj"):
+        return module.q_proj(hidden_NC), module.k_proj(hidden_NC), module.v_proj(hidden_NC)
+    keys = module.num_key_value_heads * module.head_dim
+    joined = module.qkv_proj(hidden_NC)
+    return joined.split([joined.shape[1] - 2 * keys, keys, keys], dim=1)
 
 
 def _gated_mlp(module: Any, hidden_NC: Tensor) -> Tensor:
-    return module.down_proj(gated_silu(module.gate_proj(hidden_NC), module.up_proj(hidden_NC)))
+    if hasattr(module, "gate_up_proj"):
+        gate_NF, up_NF = module.gate_up_proj(hidden_NC).chunk(2, dim=-1)
+    else:
+        gate_NF, up_NF = module.gate_proj(hidden_NC), module.up_proj(hidden_NC)
+    return module.down_proj(gated_silu(gate_NF, up_NF))
 
 
 def rms_norm(hidden: Tensor, norm: Any) -> Tensor:
     """Root mean square norm over the last axis (Zhang and Sennrich, 2019), fp32 inside."""
-    if norm.weight.requires_grad:
+    if norm.weight.requires_grad or torch.compiler.is_compiling():
         return F.rms_norm(hidden, (hidden.shape[-1],), norm.weight, norm.variance_epsilon)
     output = _RmsNorm.apply(hidden, norm.weight, norm.variance_epsilon)
     assert isinstance(output, Tensor)
@@ -150,7 +207,12 @@ class _RmsNorm(torch.autograd.Function):
 
 
 def rotate(heads_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
-    """Rotary position embedding (Su et al., 2021), halves paired as transformers pairs them."""
+    """Rotary position embedding (Su et al., 2021), halves paired as transformers pairs them.
+
+    Where cosines and sines are narrower than a head, its other values stay as they are.
+    """
+    if torch.compiler.is_compiling():
+        return _rotated_plainly(heads_NHD, cos_ND, sin_ND)
     output = _Rotate.apply(heads_NHD, cos_ND, sin_ND)
     assert isinstance(output, Tensor)
     return output
@@ -169,17 +231,29 @@ class _Rotate(torch.autograd.Function):
 
 
 def _rotated(heads_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
-    half = heads_NHD.shape[-1] // 2
+    width = cos_ND.shape[-1]
+    half = width // 2
     cos, sin = cos_ND[:, None, :half], sin_ND[:, None, :half]
-    first, second = heads_NHD[..., :half], heads_NHD[..., half:]
+    first, second = heads_NHD[..., :half], heads_NHD[..., half:width]
     output = heads_NHD.new_empty(heads_NHD.shape)
     torch.mul(first, cos, out=output[..., :half]).addcmul_(second, sin, value=-1)
-    torch.mul(second, cos, out=output[..., half:]).addcmul_(first, sin)
+    torch.mul(second, cos, out=output[..., half:width]).addcmul_(first, sin)
+    output[..., width:] = heads_NHD[..., width:]
     return output
+
+
+def _rotated_plainly(heads_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
+    width = cos_ND.shape[-1]
+    half = width // 2
+    cos, sin = cos_ND[:, None, :half], sin_ND[:, None, :half]
+    first, second, rest = heads_NHD.split([half, half, heads_NHD.shape[-1] - width], dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
 
 
 def gated_silu(gate_NF: Tensor, up_NF: Tensor) -> Tensor:
     """silu(gate) * up; keeps the two inputs and computes silu again in the backward pass."""
+    if torch.compiler.is_compiling():
+        return F.silu(gate_NF) * up_NF
     output = _GatedSilu.apply(gate_NF, up_NF)
     assert isinstance(output, Tensor)
     return output

@@ -15,7 +15,7 @@ On a CPU this is two to three times as fast, forward and backward, as
 torch.nn.functional.scaled_dot_product_attention on rows of 100 to 500 tokens
 (benchmarks/attention.py).
 
-Shapes: N tokens, K key-value heads, G query heads a key-value head, D head width.
+Shapes: N tokens, H query heads, K key-value heads, G = H / K, D head width.
 """
 
 from __future__ import annotations
@@ -59,6 +59,22 @@ class RowLayout:
         tiles = tuple(replace(tile, mask_QK=tile.mask_QK.to(device)) for tile in self.tiles)
         return replace(self, tiles=tiles)
 
+    # its pieces are cut as the rows lie, so that a compiler would start again for every micro-batch
+    @torch.compiler.disable
+    def attend(
+        self, query_NHD: Tensor, key_NKD: Tensor, value_NKD: Tensor, *, scale: float
+    ) -> Tensor:
+        """Softmax attention of each row over itself and the shared prefix; returns [N, H, D]."""
+        groups = query_NHD.shape[1] // key_NKD.shape[1]
+        output_KNGD = row_attention(
+            query_NHD.unflatten(1, (-1, groups)).transpose(0, 1).contiguous(),
+            key_NKD.transpose(0, 1).contiguous(),
+            value_NKD.transpose(0, 1).contiguous(),
+            self,
+            scale=scale,
+        )
+        return output_KNGD.transpose(0, 1).flatten(1, 2)
+
 
 @dataclass(frozen=True, eq=False)
 class Tree:
@@ -73,31 +89,52 @@ class Tree:
     positions_N: Tensor
 
 
-def lay_out(lengths: Sequence[int], *, prefix: int, groups: int, dtype: torch.dtype) -> RowLayout:
-    """Cut rows of `lengths` own tokens behind `prefix` shared ones into tiles."""
+def lay_out(
+    lengths: Sequence[int],
+    *,
+    prefix: int,
+    groups: int,
+    dtype: torch.dtype,
+    window: int | None = None,
+) -> RowLayout:
+    """Cut rows of `lengths` own tokens behind `prefix` shared ones into tiles.
+
+    With a `window` a token sees itself and the `window - 1` before it.
+    """
     used = prefix + sum(lengths)
     length = whole_length(used)
     sizes = torch.tensor([prefix, *lengths, length - used])
     row_N = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
-    starts = (torch.cumsum(sizes, 0) - sizes).tolist()
+    starts = torch.cumsum(sizes, 0) - sizes
+    offsets = starts.clone()
+    offsets[1:] -= prefix
+    positions = torch.arange(length) - offsets[row_N]
     tiles: list[Tile] = []
     for first, last in _tile_borders(length):
-        key_start, keys = _keys(starts[int(row_N[first])], last, prefix)
+        own = max(int(starts[row_N[first]]), 0 if window is None else first - window + 1)
+        key_start, keys = _keys(own, last, prefix)
         queries = torch.arange(first, last)[:, None]
         same_row = (row_N[keys][None, :] == row_N[first:last][:, None]) | (keys < prefix)[None, :]
         seen = same_row & (keys[None, :] <= queries)
+        if window is not None:
+            seen &= positions[keys][None, :] > positions[first:last][:, None] - window
         tiles.append(_tile(first, last, key_start, seen, groups, dtype))
     return RowLayout(prefix=prefix, length=length, tiles=tuple(tiles))
 
 
-def lay_out_tree(tree: Tree, *, prefix: int, groups: int, dtype: torch.dtype) -> RowLayout:
+def lay_out_tree(
+    tree: Tree, *, prefix: int, groups: int, dtype: torch.dtype, window: int | None = None
+) -> RowLayout:
     """Cut a tree into tiles; the first `prefix` places of the line are those of every row."""
     used, most = len(tree.rows_N), tree.places_BT.shape[1]
     length = whole_length(used)
     tiles: list[Tile] = []
     for first, last in _tile_borders(length):
         places_QT = tree.places_BT[tree.rows_N[first:last]]
-        is_seen_QT = torch.arange(most) <= tree.positions_N[first:last, None]
+        positions_1T, own_Q1 = torch.arange(most)[None, :], tree.positions_N[first:last, None]
+        is_seen_QT = positions_1T <= own_Q1
+        if window is not None:
+            is_seen_QT &= positions_1T > own_Q1 - window
         key_start, keys = _keys(int(places_QT[0, min(prefix, most - 1)]), last, prefix)
         # Each sees itself, which is all that the filling sees; column `last` is for what is unseen.
         seen = torch.eye(last - first, last + 1, dtype=torch.bool).roll(first, dims=1)

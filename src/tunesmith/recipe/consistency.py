@@ -103,6 +103,13 @@ def _strategy_faults(recipe: Recipe, locate: Callable[[KeyPath], str]) -> Iterat
 def _spread_faults(recipe: Recipe, engine: str, where: str, lower: str) -> Iterator[Fault]:
     """What does not go with weights that are spread over the ranks."""
     method, task, base = recipe.method, recipe.task, recipe.model.base
+    if recipe.training.compile_layers:
+        yield Fault(
+            found=f"training.compile_layers with {engine}, which puts a layer's weights together "
+            "while the layer computes: one function of the layer would not see that",
+            where=where,
+            fix=f"{lower}, or leave training.compile_layers out",
+        )
     if base is not None:
         dtype = recipe.model.dtype
         computes = "the model's own type" if dtype == "auto" else dtype

@@ -106,6 +106,7 @@ OUR_KEYS: dict[str, str] = {
     "test_file_path": "data.test",
     "test_size": "data.validation",
     "torch_dtype": "model.dtype",
+    "torch_compile": "training.compile_layers",
     "train_dataset": "data.train",
     "train_file": "data.train",
     "train_file_path": "data.train",

@@ -77,6 +77,14 @@ class TrainingPart(Part):
             "otherwise."
         ),
     ] = "auto"
+    compile_layers: Annotated[
+        bool,
+        Field(
+            description="Whether torch.compile makes one function of each layer for training: less "
+            "memory traffic on a GPU, and a wait of a minute or so at the first steps. It needs a "
+            "C++ compiler, on a GPU triton, too."
+        ),
+    ] = False
     weight_decay: Annotated[
         float,
         Field(

@@ -16,7 +16,7 @@ from tunesmith.methods.select import apply_method
 from tunesmith.models.device import CPU
 from tunesmith.models.facts import ModelFacts
 from tunesmith.models.headed import Head, HeadedModel, load_headed
-from tunesmith.models.hidden_states import recompute_layers
+from tunesmith.models.hidden_states import compile_layers, recompute_layers
 from tunesmith.models.load import load_base
 from tunesmith.models.originals import Originals
 from tunesmith.recipe.recipe import Recipe
@@ -67,7 +67,7 @@ def assemble(
             steps=steps,
             masters=not has_own_masters(recipe.strategy),
         )
-        _recompute(model, recompute, tell)
+        _set_up_layers(model, recipe, recompute, tell)
         scored = language_model(model, facts, share_prefix=shares, recompute=recompute)
         return Assembled(model, method, scored)
     headed = load_headed(
@@ -80,13 +80,18 @@ def assemble(
     )
     headed.model.to(device)
     method = apply_headed(headed, part, seed=seed, original=original, steps=steps)
-    _recompute(headed.model, recompute, tell)
+    _set_up_layers(headed.model, recipe, recompute, tell)
     objective = HeadObjective(headed, share_prefix=shares, recompute=recompute)
     scored = LanguageModel(decoder=headed.model, head=headed.last_layer)
     return Assembled(headed.model, method, scored, headed, objective)
 
 
-def _recompute(model: nn.Module, recompute: bool, tell: Callable[[str], None]) -> None:
+def _set_up_layers(
+    model: nn.Module, recipe: Recipe, recompute: bool, tell: Callable[[str], None]
+) -> None:
+    if recipe.training.compile_layers:
+        compile_layers(model)
+        tell("the layers are compiled when the first rows are computed, which takes a while")
     if recompute and not recompute_layers(model):
         tell("this architecture keeps its activations: activation_checkpointing has no effect")
 

@@ -16,6 +16,7 @@ from tunesmith.core import hardware
 from tunesmith.core.errors import Fault, MachineError
 from tunesmith.data.pack import StepPlan
 from tunesmith.models import packed_llama
+from tunesmith.models.compiler import require_compiler
 from tunesmith.models.device import CPU, free_bytes
 from tunesmith.models.facts import ModelFacts
 from tunesmith.recipe.method import FullMethod, LoraMethod
@@ -74,9 +75,12 @@ def require_machine(
     memory then counts.
 
     Raises:
-        MachineError: the optimizer does not work here, or there is not enough memory.
+        MachineError: the optimizer or a compiled layer does not work here, or there is not enough
+            memory.
     """
     require_optimizer(recipe.training.optimizer, device)
+    if recipe.training.compile_layers:
+        require_compiler(device)
     on_device = free_bytes(device)
     of_host = hardware.available_memory_bytes(swap=True) // ranks_here
     return decide_memory(

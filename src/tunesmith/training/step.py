@@ -19,6 +19,7 @@ from tunesmith.core.errors import Fault, RunError
 from tunesmith.core.out_of_memory import is_out_of_memory, let_go
 from tunesmith.data.collate import Batch
 from tunesmith.methods.base import AppliedMethod
+from tunesmith.models.device import repeatable
 from tunesmith.training.loss import LanguageModel
 from tunesmith.training.objective import Objective, StepObjective, TokenObjective
 from tunesmith.training.optimizer import RATE_FACTOR
@@ -117,7 +118,8 @@ class _Work:
 
     def backward(self, loss: Tensor) -> None:
         self.num_done += 1
-        self.strategy.backward(loss, is_last=self.num_done == self.num_backward)
+        with repeatable(loss.device):
+            self.strategy.backward(loss, is_last=self.num_done == self.num_backward)
 
 
 def _all_of(work: _Work, batches: Sequence[Batch], seeds: Sequence[int | None]) -> float:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tunesmith.core.errors import MachineError
-from tunesmith.models.device import CPU, choose_device, compute_on
+from tunesmith.models.device import CPU, choose_device, compute_on, repeatable
 from tunesmith.models.load import choose_dtype
 from tunesmith.recipe.model import ModelPart
 
@@ -18,6 +18,7 @@ def part(device: str) -> ModelPart:
 @pytest.fixture(name="taken")
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
     """Have two GPUs, and tell which one was made the process's."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "as it was")
     taken: list[torch.device] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -47,3 +48,16 @@ def test_a_gpu_that_is_not_there_is_refused_and_not_missed_by_default(
     with pytest.raises(MachineError, match="no CUDA device") as caught:
         choose_device(part("cuda"))
     assert caught.value.code == "no_gpu"
+
+
+def test_gradients_of_a_gpu_are_added_up_in_the_same_order_each_time() -> None:
+    is_on = torch.are_deterministic_algorithms_enabled
+    with repeatable(torch.device("cuda")):
+        assert is_on()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()  # it ends no run
+    assert not is_on()
+    with repeatable(CPU):
+        assert not is_on()
+    with pytest.raises(ValueError, match="of the pass"), repeatable(torch.device("cuda")):
+        raise ValueError("of the pass")
+    assert not is_on()
