@@ -52,6 +52,9 @@ class TorchEngine:
         self._stop_ids = stop_ids(tokenizer, generation.eos_token_id if generation else None)
         positions: int | None = getattr(model.config, "max_position_embeddings", None)
         self._max_positions = None if positions is None else positions - prompt_length(model)
+        # A sliding window counts columns: padding between a trained prompt and a text would widen
+        # the distance between them.
+        self._pads = not prompt_length(model) or is_plain(make_cache(model.config))
 
     @property
     def max_prompt_tokens(self) -> int | None:
@@ -73,7 +76,7 @@ class TorchEngine:
         draws = range(len(prompts)) if numbers is None else numbers
         sampler = Sampler(temperature=temperature, seed=seed, numbers=draws)
         answers: list[list[int]] = [[] for _ in prompts]
-        for rows in group_by_length(sizes, max_tokens=self._batch_tokens):
+        for rows in self._batches(prompts, sizes):
             for step in self._steps(rows, prompts, limits, sampler):
                 for row, token in step.items():
                     answers[row].append(token)
@@ -103,6 +106,19 @@ class TorchEngine:
         """The text of an answer's tokens, without special ones."""
         # Not the outer tokenizer's method: that one may tidy up spaces, which no piece can know.
         return self._tokenizer.backend_tokenizer.decode(list(tokens), skip_special_tokens=True)
+
+    def _batches(
+        self, prompts: Sequence[Sequence[int]], sizes: Sequence[int]
+    ) -> Iterator[Sequence[int]]:
+        """Yield the rows of each batch; of one length where they cannot be padded."""
+        for rows in group_by_length(sizes, max_tokens=self._batch_tokens):
+            if self._pads:
+                yield rows
+                continue
+            of_length: dict[int, list[int]] = {}
+            for row in rows:
+                of_length.setdefault(len(prompts[row]), []).append(row)
+            yield from of_length.values()
 
     def _steps(
         self,
