@@ -95,7 +95,14 @@ DECODERS: dict[str, Architecture] = {
         kind="phi3",
         settings={
             "original_max_position_embeddings": 128,
-            "partial_rotary_factor": 0.75,
+            "max_position_embeddings": 512,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "partial_rotary_factor": 0.75,
+                "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5],
+                "long_factor": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+            },
             "hidden_size": 64,
             "head_dim": 16,
             "tie_word_embeddings": True,

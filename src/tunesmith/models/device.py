@@ -7,9 +7,10 @@ model, its gradients and the optimizer's state are on the device.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,11 +44,12 @@ def compute_on(device: torch.device) -> None:
         torch.cuda.set_device(device)
         # for `repeatable`; read when the first product is computed
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        settings: Any = torch.utils.deterministic
+        settings.fill_uninitialized_memory = False
 
 
 @contextmanager
-def repeatable(device: torch.device) -> Iterator[None]:
+def repeatable(device: torch.device) -> Generator[None]:
     """Within the block a GPU computes the same bits each time, where its kernels can.
 
     Attention's gradients, for one, are added up in any order else. Where a kernel cannot, torch

@@ -32,6 +32,8 @@ _KNOWN_LAYERS = frozenset(
 )
 # Those of them of which every layer has the window of the settings.
 _WINDOWED_LAYERS = frozenset({"MistralDecoderLayer", "Phi3DecoderLayer"})
+# Which rotate by the position alone, and by the longest row of a batch (long: both ways alike).
+_KNOWN_POSITIONS = frozenset({"default", "linear", "llama3", "longrope"})
 Layer = Callable[[Any, Tensor, tuple[Tensor, Tensor], "Layout"], Tensor]
 
 # Set on a decoder whose weights are spread over ranks: they are put together module by module, for
@@ -78,7 +80,7 @@ def supports(decoder: nn.Module) -> bool:
         and getattr(config, "hidden_act", None) == "silu"
         and not getattr(config, "attention_dropout", 0.0)
         and not getattr(config, "resid_pdrop", 0.0)
-        and config.rope_parameters.get("rope_type") in {"default", "linear", "llama3"}
+        and config.rope_parameters.get("rope_type") in _KNOWN_POSITIONS
         and _is_unwrapped(decoder)
     )
 

@@ -59,14 +59,12 @@ class RowLayout:
         tiles = tuple(replace(tile, mask_QK=tile.mask_QK.to(device)) for tile in self.tiles)
         return replace(self, tiles=tiles)
 
-    # its pieces are cut as the rows lie, so that a compiler would start again for every micro-batch
-    @torch.compiler.disable
     def attend(
         self, query_NHD: Tensor, key_NKD: Tensor, value_NKD: Tensor, *, scale: float
     ) -> Tensor:
         """Softmax attention of each row over itself and the shared prefix; returns [N, H, D]."""
         groups = query_NHD.shape[1] // key_NKD.shape[1]
-        output_KNGD = row_attention(
+        output_KNGD: Tensor = _uncompiled(
             query_NHD.unflatten(1, (-1, groups)).transpose(0, 1).contiguous(),
             key_NKD.transpose(0, 1).contiguous(),
             value_NKD.transpose(0, 1).contiguous(),
@@ -175,6 +173,10 @@ def row_attention(
     output = _RowAttention.apply(query_KNGD, key_KND, value_KND, layout, scale)
     assert isinstance(output, Tensor)
     return output
+
+
+# Its pieces are cut as the rows lie: a compiler would start again for every micro-batch.
+_uncompiled: Any = torch.compiler.disable(row_attention)
 
 
 class _RowAttention(torch.autograd.Function):
