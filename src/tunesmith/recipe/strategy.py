@@ -116,6 +116,13 @@ def has_own_masters(strategy: Strategy) -> bool:
     return isinstance(strategy, DeepSpeedStrategy) and strategy.zero > 1
 
 
+def spreads_weights(strategy: Strategy) -> bool:
+    """Whether no rank holds the weights: a layer's are put together for its passes, and let go."""
+    return isinstance(strategy, FsdpStrategy) or (
+        isinstance(strategy, DeepSpeedStrategy) and strategy.zero == 3
+    )
+
+
 def require_engine(strategy: Strategy) -> None:
     """See to it that what a strategy needs is installed.
 

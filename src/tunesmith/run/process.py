@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from tunesmith.core import hardware
-from tunesmith.core.allocator import keep_freed_memory
+from tunesmith.core.allocator import NEVER, SMALL_BLOCK, keep_freed_memory
 from tunesmith.core.errors import TunesmithError
 from tunesmith.core.events import EventLog
 from tunesmith.core.log import set_up_logging
@@ -34,7 +34,7 @@ from tunesmith.core.run_record import Run
 from tunesmith.core.stopping import StoppedEarly, StopRequests
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.recipe.strategy import num_processes
+from tunesmith.recipe.strategy import num_processes, spreads_weights
 from tunesmith.recipe.target import RayTarget
 from tunesmith.run.carry_out import carry_out
 from tunesmith.run.job import Job
@@ -52,7 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The process of a run, or of one rank of it; returns its exit code."""
     (folder,) = arguments or sys.argv[1:]
     set_up_logging()
-    keep_freed_memory()
     run_dir = RunDir.open(folder)
     try:
         place = rank_place()
@@ -62,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return Run(run_dir, events).fail(error)
     if place is None and (starter := starter_of(recipe)) is not None:
         os.execv(sys.executable, [sys.executable, "-m", starter, str(run_dir.path)])
+    keep_freed_memory(SMALL_BLOCK if spreads_weights(recipe.strategy) else NEVER)
     try:
         with nullcontext() if place is not None and place.rank else hold_run(run_dir):
             return run_rank(run_dir, place or ALONE)

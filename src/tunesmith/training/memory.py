@@ -15,7 +15,8 @@
                  load, evaluate and save
     answers      what answers to held-out rows need beyond all this: keys and values, and fp32
                  copies of weights of 16 bits
-    allocator    a share of all but the process, lost between blocks
+    allocator    a share of all but the process, lost between blocks; nothing where large blocks
+                 are given back to the system (core/allocator.py)
 
 Of several ranks it is one's; spread.py says what each keeps its part of.
 
@@ -26,7 +27,7 @@ and methods/lora.py saves. For other architectures they are those of a usual imp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from tunesmith.models.facts import ModelFacts
 from tunesmith.models.row_attention import KEPT_KEYS, QUERIES_PER_TILE
@@ -37,7 +38,7 @@ from tunesmith.training.spread import ALONE, BUCKET_VALUES, LIVE_VALUES, Spread
 from tunesmith.training.strategies.ranks import PIECE_BYTES
 
 # Measured on a model of 135 M parameters: the matrix library's kernels, and what the allocator
-# holds beyond what it was asked for.
+# holds beyond what it was asked for, where it keeps all blocks.
 KERNEL_CACHE_BYTES = 200 * 10**6
 ALLOCATOR_SHARE = 0.1
 QUANTISED_BLOCK = 64
@@ -56,7 +57,9 @@ class MemoryAsk:
     """What the estimate depends on. `trainable` counts values; `rank` is 0 where all are trained.
 
     `tokens` and `longest` describe the largest micro-batch: its tokens without padding, and its
-    longest row. `packed` says that rows lie in one line (models/packed_llama.py).
+    longest row. `later` are the tokens of the largest that a rank computes when it has gradients of
+    others already, 0 where steps are one micro-batch; None: the largest of all is among them.
+    `packed` says that rows lie in one line (models/packed_llama.py).
     """
 
     facts: ModelFacts
@@ -71,6 +74,7 @@ class MemoryAsk:
     packed: bool
     recompute: bool
     process_bytes: int
+    later: int | None = None
     matrices: int = 0  # in fp32 of each layer's size, which some methods keep
     wide_inputs: bool = False  # each linear's input is kept in fp32, too
     base: str | None = None
@@ -107,32 +111,32 @@ class MemoryEstimate:
 
 
 def estimate_memory(ask: MemoryAsk) -> MemoryEstimate:
-    """Estimate the peak of a run's steps."""
-    full, spread, trainable = ask.rank == 0, ask.spread, ask.trainable
-    weights, trained = _weight_bytes(ask), 0 if full else 4 * trainable
-    has_copies = spread.copies or (full and ask.dtype_bytes < 4)
-    state = {
-        "weights": spread.part(weights, spread=spread.weights),
-        "masters": spread.part(4 * trainable * has_copies, spread=spread.copies),
-        "trained": spread.part(trained, spread=spread.weights)
-        + trained * (spread.weights and spread.copies),
-        "optimizer": spread.part(
-            OPTIMIZER_BYTES[ask.optimizer] * trainable, spread=spread.optimizer
-        ),
-    }
+    """Estimate the peak of a run's steps: in a step's first micro-batch, or in a later one."""
+    first = _estimate(ask, has_gradients=False)
+    if ask.later == 0:
+        return first
+    tokens = ask.tokens if ask.later is None else ask.later
+    later = _estimate(replace(ask, tokens=tokens), has_gradients=True)
+    return max(later, first, key=lambda estimate: estimate.total)
+
+
+def _estimate(ask: MemoryAsk, *, has_gradients: bool) -> MemoryEstimate:
+    spread, activations = ask.spread, _activation_bytes(ask)
+    state = _state_bytes(ask)
     steps = {
-        "gradients": _gradient_bytes(ask),
-        "activations": _activation_bytes(ask),
+        "gradients": _gradient_bytes(ask, activations, has_gradients=has_gradients),
+        "activations": activations,
         "working": _working_bytes(ask),
         "exchange": _exchange_bytes(ask),
     }
-    put_together = (weights + trained + LOGIT_CHUNK_BYTES) * spread.weights
+    all_weights = _weight_bytes(ask) + _adapter_bytes(ask)
+    put_together = (all_weights + LOGIT_CHUNK_BYTES) * spread.weights
     whole = max(0, put_together - sum(steps.values()))
     answers = max(0, put_together + _answer_bytes(ask) - sum(steps.values()) - whole)
     parts = {**state, **steps, "whole": whole, "answers": answers}
     return MemoryEstimate(
         process=ask.process_bytes + KERNEL_CACHE_BYTES,
-        allocator=int(ALLOCATOR_SHARE * sum(parts.values())),
+        allocator=0 if spread.weights else int(ALLOCATOR_SHARE * sum(parts.values())),
         **parts,
     )
 
@@ -143,6 +147,24 @@ def adapter_values(facts: ModelFacts, rank: int) -> int:
     query, key = facts.heads * facts.head_width, facts.kv_heads * facts.head_width
     widths = 2 * (hidden + query) + 2 * (hidden + key) + 3 * (hidden + mlp)
     return facts.layers * rank * widths
+
+
+def _state_bytes(ask: MemoryAsk) -> dict[str, int]:
+    """What is held from the first step to the last, by part."""
+    spread, trained = ask.spread, _adapter_bytes(ask)
+    has_copies = spread.copies or (ask.rank == 0 and ask.dtype_bytes < 4)
+    moments = OPTIMIZER_BYTES[ask.optimizer] * ask.trainable
+    return {
+        "weights": spread.part(_weight_bytes(ask), spread=spread.weights),
+        "masters": spread.part(4 * ask.trainable * has_copies, spread=spread.copies),
+        "trained": spread.part(trained, spread=spread.weights)
+        + trained * (spread.weights and spread.copies),
+        "optimizer": spread.part(moments, spread=spread.optimizer),
+    }
+
+
+def _adapter_bytes(ask: MemoryAsk) -> int:
+    return 0 if ask.rank == 0 else 4 * ask.trainable
 
 
 def _layer_values(facts: ModelFacts) -> int:
@@ -158,9 +180,17 @@ def whole_values(facts: ModelFacts, names: Sequence[str]) -> int:
     return facts.vocab * facts.hidden * (min(1, matrices) if facts.tied else matrices)
 
 
-def _gradient_bytes(ask: MemoryAsk) -> int:
+def _gradient_bytes(ask: MemoryAsk, activations: int, *, has_gradients: bool) -> int:
+    """What gradients take beside a micro-batch's activations.
+
+    Where there are none of before, they come layer by layer as activations go; the matrices at
+    both ends have theirs first. DeepSpeed keeps room for them all the time.
+    """
     spread, whole = ask.spread, 4 * ask.trainable
     part = spread.part(whole, spread=spread.optimizer)
+    if not has_gradients and not spread.copies:
+        ends = 4 * ask.facts.vocab * ask.facts.hidden * (ask.rank == 0 and not spread.weights)
+        return min(part, max(ends, part - activations))
     if spread.gradients:
         return part
     return whole + (part if spread.optimizer else 0)

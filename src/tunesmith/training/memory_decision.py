@@ -6,7 +6,7 @@ the run can do with: micro-batches of one row, layers computed again unless the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -33,6 +33,7 @@ from tunesmith.training.memory import (
 )
 from tunesmith.training.optimizer import require_optimizer
 from tunesmith.training.spread import Spread, spread_of
+from tunesmith.training.strategies.division import divide
 
 RANK_OF_OTHERS = 8  # most other methods train fewer values than low rank 8; the plan counts them
 LEAST_SHARE = 0.85  # the estimate is within 15% of what is measured
@@ -128,7 +129,9 @@ def decide_memory(
     wanted = recipe.training.activation_checkpointing
     if wanted == "auto":
         ask = replace(ask, recompute=estimate_memory(ask).total > room)
-    least = replace(ask, tokens=ask.longest, recompute=wanted is not False, answers=least_answers)
+    least = replace(
+        ask, tokens=ask.longest, later=None, recompute=wanted is not False, answers=least_answers
+    )
     if LEAST_SHARE * estimate_memory(least).total > room:
         raise MachineError(_too_large(least, room, ranks_here), code="memory")
     expected = estimate_memory(ask).total
@@ -186,12 +189,27 @@ def _ask(
         tokens=max(tokens_of(group) for group in groups),
         longest=max(lengths[row] for group in groups for row in group),
         packed=packed,
+        later=_largest_later(plan, tokens_of, spread),
         recompute=recipe.training.activation_checkpointing is True,
         process_bytes=process_bytes,
         base=recipe.model.base,
         double_quant=recipe.model.double_quant,
         spread=spread,
     )
+
+
+def _largest_later(
+    plan: Sequence[StepPlan], tokens_of: Callable[[Sequence[int]], int], spread: Spread
+) -> int:
+    """Return the tokens of the largest micro-batch that is not its rank's first in its step."""
+    largest = 0
+    for step in plan:
+        sizes = [tokens_of(group) for group in step.micro_batches]
+        for own in divide(sizes, spread.ranks):
+            largest = max([largest, *(sizes[index] for index in own[1:])])
+        if spread.weights and len(sizes) % spread.ranks:  # a rank with fewer fills up
+            largest = max(largest, min(sizes))
+    return largest
 
 
 def _too_large(least: MemoryAsk, room: int, ranks_here: int) -> Fault:

@@ -23,7 +23,12 @@ from tunesmith.models.facts import ModelFacts, read_facts
 from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.method import LoraMethod
 from tunesmith.recipe.strategy import DdpStrategy, DeepSpeedStrategy, FsdpStrategy, SingleStrategy
-from tunesmith.training.memory import MemoryAsk, adapter_values, estimate_memory, whole_values
+from tunesmith.training.memory import (
+    MemoryAsk,
+    adapter_values,
+    estimate_memory,
+    whole_values,
+)
 from tunesmith.training.memory_decision import MemoryDecision, decide_memory
 from tunesmith.training.spread import spread_of
 
@@ -214,6 +219,37 @@ def test_four_ranks_hold_what_the_closed_form_of_zero_says(strategy: Any, a_valu
     assert held == pytest.approx(a_value * SMALL.parameters, rel=1e-6)
     alone = estimate_memory(ask())
     assert (estimate.activations, estimate.exchange > 0) == (alone.activations, True)
+
+
+def test_gradients_of_a_step_of_one_micro_batch_come_as_its_activations_go() -> None:
+    whole, ends = 4 * SMALL.parameters, 4 * SMALL.vocab * SMALL.hidden
+    assert estimate_memory(ask()).gradients == whole
+    few = estimate_memory(ask(later=0, tokens=300))
+    assert few.gradients == whole - few.activations > ends
+    many = estimate_memory(ask(later=0))
+    assert many.activations > whole
+    assert many.gradients == ends
+    spread: Any = {"packed": False, "spread": spread_of(FSDP, 2)}
+    assert estimate_memory(ask(**spread, later=0)).gradients == 0
+    zero: Any = {"packed": False, "spread": spread_of(ZERO[3], 2)}  # which keeps room for them
+    assert estimate_memory(ask(**zero, later=0)).gradients == 2 * SMALL.parameters
+
+
+@pytest.mark.parametrize(("ranks", "later"), [(1, 1800), (2, 1800), (4, 900), (8, 0)])
+def test_a_rank_has_gradients_already_where_it_computes_several_micro_batches_a_step(
+    ranks: int, later: int
+) -> None:
+    strategy = {"strategy": {"type": "ddp", "processes": ranks}} if ranks > 1 else {}
+    decided = decide(64 * 10**9, ranks=ranks, **strategy)
+    assert (decided.ask.tokens, decided.ask.later) == (1800, later)
+
+
+def test_the_larger_of_a_steps_first_and_later_micro_batches_counts() -> None:
+    full: Any = {"tokens": 1000}
+    first, both = estimate_memory(ask(**full, later=0)), estimate_memory(ask(**full))
+    assert estimate_memory(ask(**full, later=10)) == first
+    assert estimate_memory(ask(**full, later=1000)) == both
+    assert both.total > estimate_memory(ask(**full, later=900)).total > first.total
 
 
 def test_weights_that_are_spread_are_whole_again_to_evaluate_and_to_save() -> None:

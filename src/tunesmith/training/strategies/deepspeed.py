@@ -18,14 +18,13 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tunesmith.data.pack import MicroBatch
@@ -42,9 +41,16 @@ from tunesmith.training.strategies.around import Around, Held, hooks_off, leave_
 from tunesmith.training.strategies.base import Share, shares_in_step
 from tunesmith.training.strategies.division import seed_of
 from tunesmith.training.strategies.ranks import Ranks
+from tunesmith.training.strategies.zero_parts import (
+    MOMENTS,
+    cut_for,
+    joined_on_main,
+    make_moments,
+    pieces,
+    whole_on_main,
+)
 
 REPLACED = r"`torch\.distributed\.\w+` is deprecated"
-MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's, by torch's names
 
 
 @dataclass(eq=False)
@@ -163,22 +169,33 @@ class Zero:
 
     def state(self, method: AppliedMethod, optimizer: torch.optim.Optimizer) -> TrainingState:  # noqa: ARG002 (the engine has both)
         """Put values and moments together, one after the other; rank 0 keeps them."""
-        utilities = self._library.utils
-        if has_stepped := self._has_stepped():
-            self._link_moments()
+        words = MOMENTS if self._has_stepped() else ()
         trained: dict[str, Tensor] = {}
         tensors: dict[str, Tensor] = {}
-        for name, parameter in self._trained.items():
-            found = {"": utilities.safe_get_full_fp32_param(parameter)}
-            for word in MOMENTS if has_stepped else ():
-                found[word] = utilities.safe_get_full_optimizer_state(parameter, word)
-            if not self.ranks.is_main:
+        for name, word, whole in self._joined(words):
+            if whole is None:  # another rank has it
                 continue
-            trained[name] = copy_on_host(found.pop(""))
-            tensors |= {f"{name}/{word}": copy_on_host(one) for word, one in found.items()}
-            if found:
+            kept, key = (tensors, f"{name}/{word}") if word else (trained, name)
+            kept[key] = copy_on_host(whole)
+            if word:
                 tensors[f"{name}/step"] = self._step_count().clone()
         return TrainingState(trained=trained, tensors=tensors, numbers={})
+
+    def _joined(self, words: Sequence[str]) -> Iterator[tuple[str, str, Tensor | None]]:
+        """Every value that is trained, whole in fp32, and its moments; under stage 3 on rank 0."""
+        if self.is_sharded:
+            names = {id(parameter): name for name, parameter in self._trained.items()}
+            for piece in pieces(self.engine.optimizer, words):
+                whole = joined_on_main(piece.part, piece.parameter, self.ranks)
+                yield names[id(piece.parameter)], piece.word, whole
+            return
+        utilities = self._library.utils
+        if words:
+            self._link_moments()
+        for name, parameter in self._trained.items():
+            yield name, "", utilities.safe_get_full_fp32_param(parameter)
+            for word in words:
+                yield name, word, utilities.safe_get_full_optimizer_state(parameter, word)
 
     def put_back(
         self,
@@ -195,37 +212,34 @@ class Zero:
             value = training.trained[name]
             with self._gathered([parameter], changes=True):
                 parameter.data.copy_(value)
-            self._set(parameter, value, None)
-            for word in MOMENTS if name in state else ():
-                self._set(parameter, state[name][word], word)
+            if not self.is_sharded:
+                parts: Any = parameter
+                parts.set_full_hp_param(value, None)
+                for word in MOMENTS if name in state else ():
+                    parts.set_full_hp_param(state[name][word], word)
+        if self.is_sharded:
+            names = {id(parameter): name for name, parameter in self._trained.items()}
+            words = MOMENTS if state else ()
+            for piece in pieces(self.engine.optimizer, words, changes=True):
+                name = names[id(piece.parameter)]
+                value = state[name][piece.word] if piece.word else training.trained[name]
+                piece.part.copy_(cut_for(self.ranks, value, piece.part.numel()))
         self._publish(method)
 
     @contextmanager
     def whole(self) -> Generator[None]:
-        """Put all weights together on every rank, and keep the engine's hooks away."""
+        """Put all weights together on rank 0, and keep the engine's hooks away."""
         if not self.is_sharded:
             yield
             return
-        with self._gathered(self._parameters), hooks_off(self.engine.module):
+        with whole_on_main(self._parameters, self.ranks), hooks_off(self.engine.module):
             yield
-
-    def _set(self, parameter: nn.Parameter, value: Tensor, word: str | None) -> None:
-        """Set this rank's part of a value in fp32, or of one of its moments."""
-        held: Any = parameter
-        if not self.is_sharded:
-            held.set_full_hp_param(value, word)
-            return
-        size = held.ds_tensor.numel()  # the last rank's part may reach beyond the value's end
-        padded = F.pad(value.flatten(), (0, size * self.ranks.size - value.numel()))
-        part = padded.narrow(0, size * self.ranks.place.rank, size)
-        self.engine.optimizer.set_local_hp_param(part, parameter, word)
 
     def _link_moments(self) -> None:
         """Let the engine find the moments of all groups; by itself it stops after the first."""
-        if not self.is_sharded:
-            zero = self.engine.optimizer
-            zero._hp_optimizer_states_linked = False
-            zero._lazy_init_hp_params_optimizer_state()
+        zero = self.engine.optimizer
+        zero._hp_optimizer_states_linked = False
+        zero._lazy_init_hp_params_optimizer_state()
 
     def _publish(self, method: AppliedMethod) -> None:
         if not self.is_sharded:
@@ -264,6 +278,9 @@ class Zero:
     def _make_moments(self, step: Tensor) -> None:
         """Make the moments, which are else made by the first step."""
         zero = self.engine.optimizer
+        if self.is_sharded:
+            make_moments(zero, step)
+            return
         for one in self._flat():
             moments = {word: torch.zeros_like(one) for word in MOMENTS}
             zero.optimizer.state[one] = {"step": step.clone(), **moments}
