@@ -19,7 +19,7 @@ from tunesmith.core.errors import Fault, RunError, TunesmithError, UserError
 from tunesmith.core.events import Event, follow_events
 from tunesmith.core.hardware import free_disk_bytes
 from tunesmith.core.rank_place import rank_place
-from tunesmith.core.run_dir import RunDir
+from tunesmith.core.run_dir import RunDir, describe_status
 from tunesmith.core.run_lock import require_free
 from tunesmith.platforms.command import run_command
 from tunesmith.platforms.local import LocalProcess, StopRequest, passed_on_signals, start
@@ -36,6 +36,8 @@ ANSWERS: dict[StopRequest, str] = {
     "kill": "stopping at once",
     "terminate": "asked to end: stopping after this step, then saving",
 }
+ENDED = ("succeeded", "failed")
+NOT_WAITING = "the run itself has ended; not waiting for its trackers"
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def _watch(run_dir: RunDir, process: LocalProcess, seen: int, *, as_json: bool) 
     try:
         with output.progress(as_json=as_json) as progress:
             return show_events(
-                run_dir, progress, stop=lambda: _has_ended(process, progress), start=seen
+                run_dir, progress, stop=lambda: _has_ended(run_dir, process, progress), start=seen
             )
     except BrokenPipeError:  # our reader has gone; the run goes on to its end
         output.forget_standard_output()
@@ -104,27 +106,33 @@ def _watch(run_dir: RunDir, process: LocalProcess, seen: int, *, as_json: bool) 
         raise
 
 
-def _has_ended(process: LocalProcess, progress: output.Progress) -> bool:
+def _has_ended(run_dir: RunDir, process: LocalProcess, progress: output.Progress) -> bool:
     """Ask the process, and say what it was asked to do since the last time."""
     for request in process.take_requests():
-        progress.line(ANSWERS[request], style="yellow")
+        answer = NOT_WAITING if _status(run_dir) in ENDED else ANSWERS[request]
+        progress.line(answer, style="yellow")
     return process.has_ended()
 
 
 def _ending(run_dir: RunDir, code: int, error: Event | None, process: LocalProcess) -> Ending:
-    if code == 0:
+    killed_after_its_end = code < 0 and _status(run_dir) == "succeeded"
+    if code == 0 or killed_after_its_end:  # while it waited for a tracker
         return Ending("succeeded", 0)
     if code in (PAUSED, INTERRUPTED):
         return Ending("stopped", code)
+    if error is not None:
+        raise _as_raised(error)
     if (
         process.was_interrupted
     ):  # ended at once by the second Ctrl-C, or by the first before it was up
         return Ending("stopped", INTERRUPTED)
-    if error is not None:
-        raise _as_raised(error)
     if code == UserError.exit_code:
         require_free(run_dir)
     raise _died(run_dir, code)
+
+
+def _status(run_dir: RunDir) -> str:
+    return describe_status(run_dir.read_state())
 
 
 def _as_raised(event: Event) -> TunesmithError:

@@ -9,10 +9,12 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from tunesmith.cli.columns import parse_columns
 from tunesmith.core.errors import Fault, UserError
 from tunesmith.recipe.data import DataPart, FormatWord
+from tunesmith.recipe.faults import describe_value
 from tunesmith.recipe.model import SpecialTokens
 from tunesmith.recipe.template_file import read_template
 
@@ -143,16 +145,13 @@ _FIXES = {
 
 def _wrong_option(error: ValidationError) -> UserError:
     """What the recipe's part refuses, told in the words of the command line."""
-    faults = [
-        Fault(
-            found=str(one["msg"]).removeprefix("Value error, "),
-            where=_option_of(str(one["loc"][0]), one["input"]),
-            fix=_FIXES.get(str(one["loc"][0]), "see --help for what it may be"),
-        )
-        for one in error.errors()
-    ]
-    return UserError(faults, code="invalid_command")
+    return UserError([_fault(one) for one in error.errors()], code="invalid_command")
 
 
-def _option_of(word: str, value: object) -> str:
-    return f"FILE {value!r}" if word == "train" else f"--{word.replace('_', '-')} {value}"
+def _fault(detail: ErrorDetails) -> Fault:
+    word = str(detail["loc"][0])
+    option = "FILE" if word == "train" else f"--{word.replace('_', '-')}"
+    found, fix = describe_value(detail, option)
+    value = repr(detail["input"]) if word == "train" else detail["input"]
+    fix = _FIXES.get(word) or fix or "see --help for what it may be"
+    return Fault(found=found, where=f"{option} {value}", fix=fix)

@@ -2,14 +2,15 @@
 
 SIGINT (Ctrl-C), SIGTERM and the run folder's `control` file all ask for the same: finish the step,
 save, end. Before and after the steps there is nothing to finish, and the run ends where it is. A
-second SIGINT ends the process at once.
+second SIGINT ends the process at once. Once the run has ended a signal only says that nobody wants
+to wait for what follows it, and changes no exit code.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -35,6 +36,8 @@ class StopRequests:
         self._run_dir = run_dir
         self._asked: StoppedEarly | None = None
         self._held_back = False
+        self._is_over = False
+        self._nobody_waits = False
 
     def listen(self) -> None:
         """Take SIGINT and SIGTERM from now on."""
@@ -72,8 +75,17 @@ class StopRequests:
         finally:
             self._held_back = False
 
+    @contextmanager
+    def after_the_run(self) -> Generator[Callable[[], bool]]:
+        """Within the block a signal asks for nothing; what is given says whether one came."""
+        self._is_over = True
+        yield lambda: self._nobody_waits
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame
+        if self._is_over:
+            self._nobody_waits = True
+            return
         if number == signal.SIGINT:
             if self._asked is not None:
                 os._exit(INTERRUPTED)

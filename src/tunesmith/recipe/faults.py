@@ -55,6 +55,17 @@ def to_faults(
     return list(faults.values())
 
 
+def describe_value(detail: ErrorDetails, name: str) -> tuple[str, str]:
+    """Return what was found under a name of the caller's, and what to do where that is known."""
+    match detail["type"]:
+        case "value_error":
+            return str(detail["ctx"]["error"]), ""  # pyright: ignore[reportTypedDictNotRequiredAccess]
+        case "missing":
+            return f"{name} is missing", ""
+        case _:
+            return f"{name} is {_shown(detail['input'])}", f"write {_expected(detail)}"
+
+
 def _recipe_path(loc: Sequence[str | int]) -> KeyPath:
     """The path without pydantic's own steps (a union's tag, a kind of value)."""
     path: list[str | int] = []
@@ -82,7 +93,7 @@ def _fault(detail: ErrorDetails, path: KeyPath, locate: Locate) -> Fault:
         case "extra_forbidden":
             *parents, key = path
             found, fix = advise_on_key(dotted(tuple(parents)), str(key))
-        case "missing":
+        case "missing" if not isinstance(detail["loc"][-1], int):  # an item of a list has no name
             found, fix = f"{name} is missing", f"add {_example(name)}"
         case "model_type" | "model_attributes_type" | "dict_type":
             found = f"{name} is {_shown(detail['input'])}"
@@ -135,8 +146,18 @@ def _expected(detail: ErrorDetails) -> str:
             return f"a number up to {ctx['le']}"
         case "string_too_short":
             return "text that is not empty"
+        case "too_short":
+            return f"a list of {ctx['min_length']} or more"
+        case "too_long":
+            return f"a list of {ctx['max_length']} or fewer"
+        case "tuple_type" | "list_type":
+            return "a list"
+        case "dict_type" | "model_type" | "model_attributes_type" | "dataclass_type":
+            return "a mapping of keys to values"
+        case "none_required":
+            return "nothing"
         case _:
-            return f"something else ({detail['msg']})"
+            return "something else"
 
 
 def _hint(detail: ErrorDetails, value: object) -> str:
@@ -182,4 +203,5 @@ def _example(name: str) -> str:
 def _shown(value: object) -> str:
     is_text = isinstance(value, str)
     text = f"the text {value!r}" if is_text else json.dumps(value, default=str)
+    text = "empty" if value == "" else text
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + " ..."

@@ -90,7 +90,7 @@ def run_rank(run_dir: RunDir, place: RankPlace) -> int:
             stop.listen()
             recipe = recipe_from_resolved(run_dir.resolved_json)
             require_place(recipe, place)
-            ranks = meet(recipe, place, run_dir, run.fail_by)
+            ranks = meet(recipe, place, run_dir, run.fail_by, stop.is_asked)
             if ranks.is_main:
                 clear_half_written(own.path)
                 trackers = start_trackers(recipe.tracking, own, run.warn)
@@ -103,10 +103,12 @@ def run_rank(run_dir: RunDir, place: RankPlace) -> int:
             leave(ranks)
             return request.exit_code
         except BaseException as error:
-            return run.fail(cause_of(error, run_dir, rank=place.rank, size=place.size))
+            with stop.held_back():  # a launcher ends what is left of the ranks
+                return run.fail(cause_of(error, run_dir, rank=place.rank, size=place.size))
         finally:
-            with stop.held_back():
-                trackers.finish(most_s=RANKS_WAIT_S if place.size > 1 else math.inf)
+            with stop.after_the_run() as nobody_waits:
+                most_s = RANKS_WAIT_S if place.size > 1 else math.inf
+                trackers.finish(most_s=most_s, nobody_waits=nobody_waits)
     return 0
 
 

@@ -4,7 +4,7 @@
     starts it            ->          reads events.jsonl, passes the numbers on
     looks at each step   <-          has ended: why, in its log
     closes its input     ->          reads what is left, ends the tracker, ends
-    waits, then ends it
+    waits, then ends it; after a Ctrl-C at once
 
 A run that is killed closes the input, too.
 """
@@ -30,6 +30,7 @@ from tunesmith.tracking.tracker import require_library
 
 log = logging.getLogger(__name__)
 Warn = Callable[[str], None]
+LOOK_EVERY_S = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,25 +51,34 @@ class Trackers:
                 _close_input(self.going.pop(name))
                 self._tell(name, f"has ended (exit code {process.returncode})")
 
-    def finish(self, *, most_s: float = math.inf) -> None:
+    def finish(
+        self,
+        *,
+        most_s: float = math.inf,
+        nobody_waits: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Let them read to the end; those that have not ended after `wait_s` are ended.
 
-        `most_s` is a limit to it.
+        `most_s` is a limit to it, and `nobody_waits` ends it.
         """
         wait_s = min(self.wait_s, most_s)
         deadline = time.monotonic() + wait_s
         for process in self.going.values():
             _close_input(process)
+        while self._is_any_going() and time.monotonic() < deadline and not nobody_waits():
+            time.sleep(LOOK_EVERY_S)
         for name, process in self.going.items():
-            try:
-                code = process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            if process.poll() is None:
                 _end(process)
-                self._tell(name, f"had not ended {wait_s:g} s after the run, and was ended")
-            else:
-                if code:
-                    self._tell(name, f"has ended (exit code {code})")
+                why = "you did not wait for it" if nobody_waits() else "was ended"
+                after = "" if nobody_waits() else f"{wait_s:g} s "
+                self._tell(name, f"had not ended {after}after the run, and {why}")
+            elif process.returncode:
+                self._tell(name, f"has ended (exit code {process.returncode})")
         self.going.clear()
+
+    def _is_any_going(self) -> bool:
+        return any(process.poll() is None for process in self.going.values())
 
     def _tell(self, name: TrackerName, what: str) -> None:
         said = _last_line(log_of(self.run_dir, name))

@@ -1,6 +1,8 @@
 """Stands in for a run's process: speaks through the folder as a run does, in milliseconds.
 
-`python fake_run.py FOLDER`; $FAKE_RUN says what it does: ok, slow, fails, refuses, crashes, killed.
+`python fake_run.py FOLDER`; $FAKE_RUN says what it does: ok, slow, fails, refuses, crashes, killed,
+full (slow, and what it saves when it is asked to stop does not fit), waits (for a tracker after its
+end, until it is asked not to), deaf (the same, whatever it is asked).
 """
 
 import os
@@ -34,13 +36,17 @@ def main() -> int:
             set_state(run_dir, "failed", 0)
             return 2
         for step in range(1, STEPS + 1):
-            take_step(log, run_dir, step, slow=mode == "slow")
+            take_step(log, run_dir, step, slow=mode in ("slow", "full") or (step == 1 and mode in ("waits", "deaf")))
+            if requests and mode == "full":
+                break_off(mode, log, run_dir)
             if requests:
                 set_state(run_dir, "stopped", step)
                 return 130 if requests[0] == signal.SIGINT else 75
-            if step == 3:
+            if step == 3 and mode != "full":
                 break_off(mode, log, run_dir)
         finish(run_dir, log)
+    while mode == "deaf" or (mode == "waits" and not requests):
+        time.sleep(0.02)
     return 0
 
 
@@ -59,6 +65,11 @@ def break_off(mode: str, log: EventLog, run_dir: RunDir) -> None:
         raise RuntimeError("something nobody foresaw")
     if mode == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if mode == "full":
+        fault = {"found": "the disk is full", "where": "step-1", "fix": "free some space"}
+        log.write("error", 1, code="no_space", exit_code=3, faults=[fault])
+        set_state(run_dir, "failed", 1)
+        raise SystemExit(3)
     if mode == "fails":
         fault = {"found": "the loss is not finite", "where": "step 3", "fix": "lower the rate"}
         log.write("error", 3, code="not_finite", exit_code=3, faults=[fault])

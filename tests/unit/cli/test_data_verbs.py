@@ -76,6 +76,30 @@ def test_own_column_names_are_taken(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
+    ("arguments", "found", "where", "fix"),
+    [
+        (["check", ""], "FILE is empty", "FILE ''", "name a file, a folder, a pattern or a sample"),
+        (["check", "a.jsonl", "--rows-at", ""], "--rows-at is empty", "--rows-at ", "not empty"),
+        (["stats", "a.jsonl", "--validation", "110%"], "110%", "--validation 110%", "such as 10%"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_an_option_that_cannot_be_is_told_in_our_words(
+    arguments: list[str],
+    found: str,
+    where: str,
+    fix: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["data", *arguments, "--json"]) == 2
+    (fault,) = json.loads(capsys.readouterr().out)["error"]["faults"]
+    assert found in fault["found"]
+    assert "should" not in fault["found"].lower()
+    assert where in fault["where"]
+    assert fix in fault["fix"]
+
+
+@pytest.mark.parametrize(
     ("pair", "words"),
     [
         ("prompte=q", "did you mean prompt?"),

@@ -163,10 +163,10 @@ def test_a_process_that_is_killed_is_told_with_the_likely_reason(tunesmith: Run)
     assert "memory" in finished.stderr
 
 
-def start_slow(folder: Path) -> subprocess.Popen[str]:
+def start_slow(folder: Path, mode: str = "slow", *, until_step: int = 1) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         command("train", "recipe.yaml", "--run-dir", "out"),
-        env=environment("slow"),
+        env=environment(mode),
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -174,7 +174,7 @@ def start_slow(folder: Path) -> subprocess.Popen[str]:
     )
     until = time.time() + 60
     state = None
-    while state is None or state.step < 1:
+    while state is None or state.step < until_step:
         assert time.time() < until
         time.sleep(0.02)
         state = RunDir(folder / "out").read_state()
@@ -206,6 +206,31 @@ def test_a_second_ctrl_c_stops_at_once(folder: Path) -> None:
     printed, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
     assert "--resume" in printed
+
+
+def test_a_failure_to_save_when_asked_to_stop_is_told(folder: Path) -> None:
+    process = start_slow(folder, "full")
+    process.send_signal(signal.SIGINT)
+    printed, errors = process.communicate(timeout=30)
+    assert process.returncode == 3, printed + errors
+    assert "the disk is full" in errors
+
+
+@pytest.mark.parametrize(("mode", "times"), [("waits", 1), ("deaf", 2)])
+def test_a_run_that_only_waits_for_a_tracker_is_whole(
+    folder: Path, mode: str, times: int
+) -> None:
+    process = start_slow(folder, mode, until_step=5)
+    while RunDir(folder / "out").read_state().status != "succeeded":
+        time.sleep(0.02)
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    printed, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, printed + errors
+    assert "the run itself has ended" in printed
+    assert "stopping after this step" not in printed
+    assert "What to do next" in printed
 
 
 def test_a_run_folder_that_exists_is_refused(tunesmith: Run) -> None:

@@ -62,6 +62,27 @@ def test_a_resolved_recipe_is_read_back_equal(write, tmp_path: Path) -> None:
     assert recipe_from_resolved(tmp_path / "resolved.json") == loaded.recipe
 
 
+@pytest.mark.parametrize(
+    ("override", "found", "fix"),
+    [
+        ("data.train=''", "data.train is empty", "text that is not empty"),
+        ("training.betas=[0.9]", "training.betas is [0.9]", "two numbers from 0 to below 1"),
+        ("tracking.to=3", "tracking.to is 3", "write a list"),
+        ("evaluation.metrics=3", "evaluation.metrics is 3", "write a list"),
+        ("method.targets=[]", "method.targets is []", "a list of module names"),
+        ("data.columns=[]", "data.columns is []", "the part's keys below it"),
+    ],
+)
+def test_no_sentence_of_the_validation_library_is_shown(
+    override: str, found: str, fix: str
+) -> None:
+    source = {"model": "tiny", "task": "chat", "data": {"train": "sample:support-desk"}}
+    fault = only_fault(source, override)
+    assert fault.found == found
+    assert fix in fault.fix
+    assert "should" not in fault.fix.lower()
+
+
 def test_a_damaged_resolved_recipe_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "resolved.json", {"recipe": {"model": {"source": "x"}}})
     with pytest.raises(RecipeError, match="task is missing"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 from tunesmith.core.errors import RecipeError
 from tunesmith.core.run_dir import RunDir, disk_error
+from tunesmith.core.stopping import StopRequests
 from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.tracking import TrackingPart
 from tunesmith.tracking.beside import Trackers, log_of, start_trackers
@@ -60,6 +63,30 @@ def test_one_that_hangs_is_ended_after_the_wait_with_all_it_started(tmp_path: Pa
     assert "waiting for the network" in told.texts[0]
     psutil.wait_procs(family, timeout=5)
     assert not any(member.is_running() and member.status() != "zombie" for member in family)
+
+
+def test_one_that_nobody_waits_for_is_ended_at_once(tmp_path: Path) -> None:
+    told = Told()
+    trackers = begin(tmp_path, told, HANGS, wait_s=60)
+    process = trackers.going["mlflow"]
+    while not log_of(RunDir(tmp_path), "mlflow").read_text():
+        time.sleep(0.02)
+    started = time.monotonic()
+    stop = StopRequests(RunDir(tmp_path))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        stop.listen()
+        with stop.after_the_run() as nobody_waits:
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+            trackers.finish(nobody_waits=nobody_waits)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert time.monotonic() - started < 20
+    assert process.poll() == -signal.SIGKILL
+    (text,) = told.texts
+    assert "mlflow had not ended after the run, and you did not wait for it" in text
+    assert not stop.is_asked()
 
 
 def test_one_that_fails_is_told_once_while_the_run_goes_on(tmp_path: Path) -> None:

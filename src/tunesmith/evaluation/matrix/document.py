@@ -17,6 +17,7 @@ from tunesmith.core.run_dir import read_json, write_json
 from tunesmith.evaluation.matrix.cell import Cell
 from tunesmith.evaluation.matrix.measured import Measured, Side, main_metric
 from tunesmith.evaluation.matrix.scenario import place_of
+from tunesmith.recipe.faults import describe_value
 
 FILE = "matrix.json"
 PAGE = "matrix.html"
@@ -217,9 +218,10 @@ def read_document(path: Path) -> Matrix:
         return TypeAdapter(Matrix).validate_python(read_json(file))
     except ValidationError as error:
         first = error.errors()[0]
-        where = f"{file}: {'.'.join(map(str, first['loc']))}"
+        name = ".".join(map(str, first["loc"]))
+        found, _ = describe_value(first, name or "the document")
         fix = "move it away and start tunesmith matrix again: finished cells are found again"
-        raise UserError(Fault(found=str(first["msg"]), where=where, fix=fix)) from error
+        raise UserError(Fault(found=found, where=f"{file}: {name}", fix=fix)) from error
 
 
 def as_json(matrix: Matrix) -> dict[str, Any]:

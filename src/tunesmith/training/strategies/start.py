@@ -98,13 +98,17 @@ def strategy_warnings(recipe: Recipe, size: int, plan: Sequence[StepPlan]) -> It
 
 
 def meet(
-    recipe: Recipe, place: RankPlace, run_dir: RunDir, tell: Callable[[RunError], None]
+    recipe: Recipe,
+    place: RankPlace,
+    run_dir: RunDir,
+    tell: Callable[[RunError], None],
+    is_stopping: Callable[[], bool],
 ) -> Ranks:
     """Meet the other ranks, and begin to watch over them; `tell` is called where one hangs."""
     if place.size == 1 or isinstance(recipe.strategy, SingleStrategy):
         end_with_launcher()
         return Ranks(place)
-    watch = Watch(run_dir.ranks, place, recipe.strategy.hang_after_s, tell)
+    watch = Watch(run_dir.ranks, place, recipe.strategy.hang_after_s, tell, is_stopping)
     watch.start()
     return join(place, watch)
 

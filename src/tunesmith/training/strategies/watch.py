@@ -3,6 +3,10 @@
     ranks/beat-N         what rank N does, written whenever it goes on within a step
     ranks/stacks-N.txt   where all threads of rank N were when nothing went on any more
 
+A launcher that is gone takes its ranks along at once. Where it was another one's (mpirun, srun) and
+had asked for a stop before, the ranks first finish their step and save: these give a process about
+a second from the signal to its end, and a step takes what it takes.
+
 Ranks wait for each other, so one that hangs stops all. Each process looks at all beats: where the
 newest is older than the limit, it writes down its stacks and ends with exit code 3; rank 0 tells
 the run folder before. A thread does this, which runs while the others wait.
@@ -32,12 +36,16 @@ OTHERS_WAIT_S = 3.0
 
 @dataclass(eq=False)
 class Watch:
-    """Watches over the ranks of one run from within one of them; `tell` is called on rank 0."""
+    """Watches over the ranks of one run from within one of them; `tell` is called on rank 0.
+
+    `is_stopping` says whether the run was asked to stop.
+    """
 
     folder: Path
     place: RankPlace
     limit_s: float
     tell: Callable[[RunError], None]
+    is_stopping: Callable[[], bool] = lambda: False
     _is_stepping: bool = field(default=False)
     _has_ended: bool = field(default=False)
 
@@ -94,11 +102,14 @@ class Watch:
         launcher = int(os.environ.get(LAUNCHER_PID) or os.getppid())
         while not self._has_ended:
             time.sleep(min(LOOK_EVERY_S, self.limit_s / 4))
-            if _is_launcher_gone(launcher):
+            if _is_launcher_gone(launcher) and not self._may_save():
                 os._exit(EXIT_CODE)
             silence = self._silence_s()
             if self._is_stepping and silence is not None and silence > self.limit_s:
                 self._end(silence, stacks)
+
+    def _may_save(self) -> bool:
+        return LAUNCHER_PID not in os.environ and self.is_stopping()
 
     def _silence_s(self) -> float | None:
         beats = [path.stat().st_mtime for path in self.folder.glob("beat-*")]

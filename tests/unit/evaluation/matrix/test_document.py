@@ -31,6 +31,7 @@ def test_a_missing_or_damaged_document_is_a_fault_that_says_what_to_do(tmp_path:
     (tmp_path / FILE).write_text('{"date": "2026-11-29", "command": "x"}')
     with pytest.raises(UserError) as caught:
         read_document(tmp_path)
+    assert caught.value.faults[0].found == "tunesmith is missing"
     assert caught.value.faults[0].where.endswith("matrix.json: tunesmith")
     (tmp_path / FILE).write_text("{")
     with pytest.raises(UserError, match="no valid JSON"):
