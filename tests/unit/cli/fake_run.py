@@ -36,7 +36,12 @@ def main() -> int:
             set_state(run_dir, "failed", 0)
             return 2
         for step in range(1, STEPS + 1):
-            take_step(log, run_dir, step, slow=mode in ("slow", "full") or (step == 1 and mode in ("waits", "deaf")))
+            take_step(
+                log,
+                run_dir,
+                step,
+                slow=mode in ("slow", "full") or (step == 1 and mode in ("waits", "deaf")),
+            )
             if requests and mode == "full":
                 break_off(mode, log, run_dir)
             if requests:

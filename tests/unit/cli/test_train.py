@@ -217,9 +217,7 @@ def test_a_failure_to_save_when_asked_to_stop_is_told(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "times"), [("waits", 1), ("deaf", 2)])
-def test_a_run_that_only_waits_for_a_tracker_is_whole(
-    folder: Path, mode: str, times: int
-) -> None:
+def test_a_run_that_only_waits_for_a_tracker_is_whole(folder: Path, mode: str, times: int) -> None:
     process = start_slow(folder, mode, until_step=5)
     while RunDir(folder / "out").read_state().status != "succeeded":
         time.sleep(0.02)
