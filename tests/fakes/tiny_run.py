@@ -107,9 +107,11 @@ def logs_of(run_dir: RunDir) -> str:
     return "\n".join(f"{file}\n{file.read_text()}" for file in files if file.exists())
 
 
-def wait_for_step(run_dir: RunDir, process: subprocess.Popen[bytes], step: int) -> None:
+def wait_for_step(
+    run_dir: RunDir, process: subprocess.Popen[bytes], step: int, *, within_s: float = TIMEOUT_S
+) -> None:
     """Wait until the run has told of a step, or has ended."""
-    deadline = time.monotonic() + TIMEOUT_S
+    deadline = time.monotonic() + within_s
     while time.monotonic() < deadline and process.poll() is None:
         events = read_events(run_dir.events_jsonl)
         if any(event["type"] == "step" and event["step"] >= step for event in events):
