@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.fakes.ray_nodes import add_node, make_cluster, node_of
 from tests.fakes.tiny_run import (
     TIMEOUT_S,
     logs_of,
@@ -36,7 +37,7 @@ long = pytest.mark.skipif(os.environ.get("TUNESMITH_RAY") != "all", reason="TUNE
 
 TWO = {"type": "ddp", "processes": 2}
 # Engines take their time to be imported: twice, and on a machine that others use as well.
-WITHIN_S = 400
+WITHIN_S = 900
 SPREAD = (
     {"type": "ddp"},
     {"type": "deepspeed", "zero": 2},
@@ -48,28 +49,11 @@ SPREAD = (
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        made = Cluster()
-        add_node(made, num_cpus=0, include_dashboard=False)  # so that any rank's node may die
-        for _ in range(2):
-            add_node(made, num_cpus=1)
+    made = make_cluster()
+    for _ in range(2):
+        add_node(made, num_cpus=1)
     yield made
     made.shutdown()
-
-
-def add_node(cluster: Any, **settings: Any) -> None:
-    """Add a node; Ray gives it 30 s to start, which is little on a busy machine."""
-    for left in (2, 1, 0):
-        try:
-            cluster.add_node(**settings)
-        except Exception as error:
-            if "timed out during startup" not in str(error) or not left:
-                raise
-        else:
-            return
 
 
 @pytest.fixture(scope="module")
@@ -181,20 +165,6 @@ def test_too_little_room_is_said_with_what_is_there(make: Callable[..., RunDir])
     assert "2 cores are free" in found
 
 
-def raylet_of(node: Any) -> int:
-    """The number of the process that is a node."""
-    return int(node.all_processes["raylet"][0].process.pid)
-
-
-def node_of(cluster: Any, run_dir: RunDir, rank: int) -> Any:
-    """The node that a rank is on: its process's parent is the actor, whose parent is the node."""
-    state = run_dir.of_rank(rank).read_state()
-    assert state is not None
-    assert state.pid is not None
-    raylet = psutil.Process(state.pid).parent().parent().pid
-    return next(node for node in cluster.worker_nodes if raylet_of(node) == raylet)
-
-
 @pytest.fixture
 def workers(cluster: Any) -> Any:
     """The cluster with two nodes beside its head that ranks may be on, and room for them only."""
@@ -203,23 +173,43 @@ def workers(cluster: Any) -> Any:
     return cluster
 
 
+@pytest.fixture
+def starter() -> Iterator[Callable[[RunDir], subprocess.Popen[bytes]]]:
+    """Start runs, and end those that a test which fails has left, with the room that they have."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(run_dir: RunDir) -> subprocess.Popen[bytes]:
+        started.append(start_run(run_dir))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
 @pytest.fixture(scope="module")
 def one(make: Callable[..., RunDir]) -> RunDir:
     run_dir = make("one")
-    assert start_run(run_dir).wait(TIMEOUT_S) == 0, logs_of(run_dir)
+    assert start_run(run_dir).wait(WITHIN_S) == 0, logs_of(run_dir)
     return run_dir
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3 * WITHIN_S)
+@pytest.mark.timeout(4 * WITHIN_S)
 @pytest.mark.parametrize("lost", [0, 1], ids=["rank-0", "rank-1"])
 @pytest.mark.parametrize("strategy", SPREAD, ids=lambda part: "-".join(map(str, part.values())))
 def test_a_run_on_two_nodes_is_like_one_process_and_goes_on_when_a_node_dies(
-    make: Callable[..., RunDir], workers: Any, one: RunDir, strategy: dict[str, Any], lost: int
+    make: Callable[..., RunDir],
+    workers: Any,
+    one: RunDir,
+    starter: Callable[[RunDir], subprocess.Popen[bytes]],
+    strategy: dict[str, Any],
+    lost: int,
 ) -> None:
     name = "-".join(map(str, (*strategy.values(), lost)))
     two = make(name, strategy={**strategy, "processes": 2}, target={})
-    process: subprocess.Popen[bytes] = start_run(two)
+    process = starter(two)
     total = read_json(one.plan_json)["total_steps"]
 
     wait_for_step(two, process, total // 2, within_s=WITHIN_S)

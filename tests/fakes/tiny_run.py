@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import safetensors.torch
 
 from tests.fakes.tiny import make_tokenizer
 from tests.fakes.tiny_llama import make_llama
-from tunesmith.core.events import read_events
+from tunesmith.core.events import Event, read_events
 from tunesmith.core.run_dir import RunDir, read_json, write_json
 from tunesmith.core.threads import with_short_spins
 from tunesmith.data.tokenizer import load_tokenizer
@@ -111,13 +112,35 @@ def wait_for_step(
     run_dir: RunDir, process: subprocess.Popen[bytes], step: int, *, within_s: float = TIMEOUT_S
 ) -> None:
     """Wait until the run has told of a step, or has ended."""
+    _wait_for(
+        run_dir,
+        process,
+        lambda event: event["type"] == "step" and event["step"] >= step,
+        f"step {step}",
+        within_s,
+    )
+
+
+def wait_for_event(
+    run_dir: RunDir, process: subprocess.Popen[bytes], words: str, *, within_s: float = TIMEOUT_S
+) -> None:
+    """Wait until the run has told something with these words."""
+    _wait_for(run_dir, process, lambda event: words in str(event.get("message")), words, within_s)
+
+
+def _wait_for(
+    run_dir: RunDir,
+    process: subprocess.Popen[bytes],
+    is_it: Callable[[Event], bool],
+    what: str,
+    within_s: float,
+) -> None:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline and process.poll() is None:
-        events = read_events(run_dir.events_jsonl)
-        if any(event["type"] == "step" and event["step"] >= step for event in events):
+        if any(is_it(event) for event in read_events(run_dir.events_jsonl)):
             return
         time.sleep(0.002)
-    raise AssertionError(f"step {step} was not seen: {run_dir.log.read_text()}")
+    raise AssertionError(f"{what} was not seen: {run_dir.log.read_text()}")
 
 
 def assert_same_run(run_dir: RunDir, reference: RunDir) -> None:

@@ -6,10 +6,11 @@ from tunesmith.cli import output
 from tunesmith.core.errors import Fault, UserError
 from tunesmith.data.pipeline import check_data
 from tunesmith.models.source import locate
+from tunesmith.platforms.object_store import check_store, open_store
 from tunesmith.recipe import Recipe
 from tunesmith.recipe.deepspeed_config import engine_settings
 from tunesmith.recipe.strategy import require_engine
-from tunesmith.recipe.target import require_platform
+from tunesmith.recipe.target import RayTarget, require_platform
 from tunesmith.recipe.task import rows_for
 from tunesmith.tasks.scores.table import require_libraries
 
@@ -37,6 +38,8 @@ def _check_engine(recipe: Recipe) -> None:
     engine_settings(recipe)
     require_engine(recipe.strategy)
     require_platform(recipe.target)
+    if isinstance(recipe.target, RayTarget) and recipe.target.storage is not None:
+        check_store(open_store(recipe.target.storage))
 
 
 def _check_model(recipe: Recipe) -> None:

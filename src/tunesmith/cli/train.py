@@ -27,8 +27,10 @@ from tunesmith.core.run_dir import (
     write_json,
 )
 from tunesmith.core.run_lock import require_free
-from tunesmith.recipe.load import LoadedRecipe, load_recipe, resolved
+from tunesmith.platforms.stored_run import bring_back
+from tunesmith.recipe.load import LoadedRecipe, load_recipe, recipe_from_resolved, resolved
 from tunesmith.recipe.spread import change_strategy, sets_strategy
+from tunesmith.recipe.target import RayTarget
 
 RUNS = Path("runs")
 
@@ -106,6 +108,9 @@ def go_on(run_dir: RunDir, *, as_json: bool, overrides: tuple[str, ...] = ()) ->
     make_ready_again(run_dir)
     if overrides:
         change_strategy(run_dir, overrides)
+    target = recipe_from_resolved(run_dir.resolved_json).target
+    storage = target.storage if isinstance(target, RayTarget) else None
+    bring_back(run_dir, storage, output.note)
     return finish(run_dir, as_json=as_json)
 
 

@@ -15,11 +15,13 @@ import glob
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 
 from tunesmith.core.errors import DataError
+from tunesmith.core.placed import as_named, placed
 from tunesmith.data.data_file import DataFile as DataFile
 from tunesmith.data.hub_dataset import find_on_hub, parse_hub_name
 from tunesmith.data.readers.kind import find_kind
@@ -38,11 +40,12 @@ log = logging.getLogger(__name__)
 
 def find_files(source: str) -> list[DataFile]:
     """Return the files that a recipe's text names; raises DataError with all that is wrong."""
-    found = look_for(source)
+    found = look_for(placed(source))
     faults = [one.to_fault() for one in found if isinstance(one, RowFault)]
     if faults:
         raise DataError(faults)
-    return [one for one in found if isinstance(one, DataFile)]
+    files = (one for one in found if isinstance(one, DataFile))
+    return [replace(file, shown=as_named(file.shown)) for file in files]
 
 
 def look_for(source: str | Path) -> Sequence[DataFile | RowFault]:

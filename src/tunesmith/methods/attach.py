@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.core.errors import Fault, ModelError
+from tunesmith.core.placed import placed
 from tunesmith.methods.adapter_files import MAX_NAMES_IN_MESSAGE, Adapter, Update, read_adapter
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.methods.dora import DoraLinear
@@ -78,7 +79,7 @@ def continue_adapter(model: nn.Module, part: LoraMethod) -> AppliedLora:
         ModelError: there is no such adapter, or it was made for another model.
     """
     assert part.adapter is not None, "the recipe names an adapter"
-    adapter = read_adapter(Path(part.adapter))
+    adapter = read_adapter(Path(placed(part.adapter)))
     require_fit(model, adapter)
     adapter.require_copies(dict(model.named_parameters(remove_duplicate=False)).get)
     return _attach(model, adapter.updates, part, adapter.whole)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tunesmith.core.errors import Fault, ModelError
+from tunesmith.core.placed import placed
 from tunesmith.methods.base_record import require_base
 from tunesmith.models.prepare import PreparedModel, prepare_model
 from tunesmith.recipe.adapter_config import read_adapter_config
@@ -14,7 +15,7 @@ from tunesmith.recipe.method import LoraMethod, Method
 def starting_adapter(part: Method) -> Path | None:
     """The folder of the adapter that a run goes on from, where it does."""
     if isinstance(part, LoraMethod) and part.adapter is not None:
-        return Path(part.adapter)
+        return Path(placed(part.adapter))
     return None
 
 

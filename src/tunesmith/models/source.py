@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from tunesmith.core.errors import Fault, ModelError
+from tunesmith.core.placed import placed
 from tunesmith.models.catalog import CATALOG, CatalogModel
 from tunesmith.models.folder import check_model_folder
 
@@ -54,7 +55,7 @@ def locate(source: str, revision: str | None = None) -> Located:
 def _locate(text: str) -> Located:
     if model := CATALOG.get(text):
         return Located(kind="catalog", name=model.name, catalog=model)
-    path = Path(text).expanduser()
+    path = Path(placed(text)).expanduser()
     if text and path.exists():
         return _locate_path(path.absolute(), text)
     if not HUB_ID.fullmatch(text) or _looks_like_path(text):

@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 import tunesmith
+from tunesmith.core.errors import Fault
 from tunesmith.core.rank_place import LAUNCHER_PID
 from tunesmith.core.run_dir import RunDir
 from tunesmith.core.threads import with_short_spins
@@ -40,6 +41,8 @@ class NodeFacts:
     sees_run: bool
     devices: str | None
     port: int
+    fault: Fault | None = None
+    """What else the node lacks."""
 
 
 class RankProcess:
@@ -56,7 +59,7 @@ class RankProcess:
             version=tunesmith.__version__,
             sees_run=_is_seen(self._run_dir.path / mark),
             devices=os.environ.get(DEVICES),
-            port=self._hold_port(),
+            port=self.hold_port(),
         )
 
     def start(self, rank: int, place: Mapping[str, str], address: str) -> None:
@@ -109,7 +112,7 @@ class RankProcess:
                 os.killpg(self._popen.pid, signal.SIGKILL)
             self._popen.wait()
 
-    def _hold_port(self) -> int:
+    def hold_port(self) -> int:
         """Find a free port for the ranks' meeting, and keep it from being given to others.
 
         The rank itself may still take it: both set SO_REUSEADDR, and this one does not listen.

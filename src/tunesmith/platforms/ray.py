@@ -2,7 +2,7 @@
 
 `python -m tunesmith.platforms.ray FOLDER` is a driver of the cluster that the folder's recipe names
 (target). It starts the recipe's ranks on the cluster's nodes and ends with them (ray_run.py). The
-run folder is on a disk that all nodes have.
+run folder is on a disk that all nodes have, or goes through an object store (ray_folder.py).
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from tunesmith.core.errors import TunesmithError
 from tunesmith.core.events import EventLog
 from tunesmith.core.log import set_up_logging
 from tunesmith.core.run_dir import RunDir
-from tunesmith.core.run_lock import require_free
+from tunesmith.core.run_lock import hold_run, require_free
 from tunesmith.core.run_record import Run
 from tunesmith.core.stopping import StoppedEarly, StopRequests
 from tunesmith.recipe.load import recipe_from_resolved
-from tunesmith.recipe.target import require_platform
+from tunesmith.recipe.target import RayTarget, require_platform
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Ray is an extra: only now it is known to be there.
         from tunesmith.platforms.ray_run import carry_out
 
-        with stop.held_back():
+        # with a store this process alone writes the folder, else rank 0 holds it
+        is_stored = isinstance(recipe.target, RayTarget) and recipe.target.storage is not None
+        held = hold_run(run_dir) if is_stored else nullcontext()
+        with held, stop.held_back():
             return carry_out(run_dir, recipe, stop)
     except StoppedEarly as request:
         return _end(run_dir, request)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -27,7 +26,6 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from tunesmith.core.errors import Fault, MachineError
 from tunesmith.platforms.places import by_node
-from tunesmith.platforms.rank_process import RankProcess
 from tunesmith.platforms.room import Node, Share
 
 THIS_MACHINE = "auto"
@@ -37,6 +35,10 @@ ANSWER_WITHIN_S = 120.0
 LOOK_EVERY_S = 0.2
 # Calls to an actor that may be under way at once: `wait` lasts as long as the rank.
 CALLS_AT_ONCE = 8
+
+
+# What an actor on a node is: a class, and what it is made from.
+ActorKind = Callable[[str], tuple[type, tuple[object, ...]]]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,16 @@ class RankActor:
     handle: Any
     node: str
     address: str
+
+
+@dataclass(frozen=True)
+class LostRanks:
+    """Ranks that are gone with their actor or node, and what is known of each."""
+
+    reasons: dict[int, str]
+
+    def __str__(self) -> str:
+        return "; ".join(f"rank {rank} {reason}" for rank, reason in sorted(self.reasons.items()))
 
 
 @contextmanager
@@ -114,14 +126,14 @@ class Room:
         """Whether it is reserved, at the latest after so many seconds."""
         return bool(self._group.wait(within_s))
 
-    def actors(self, folder: Path) -> list[RankActor]:
+    def actors(self, kind: ActorKind) -> list[RankActor]:
         """Start an actor in each place; ranks of one node follow each other."""
         table: Any = placement_group_table(self._group)
         ids = [str(table["bundles_to_node_id"][place]) for place in range(self.size)]
         addresses = {str(one["NodeID"]): str(one["NodeManagerAddress"]) for one in ray.nodes()}
         return [
             RankActor(
-                handle=self._actor(folder, place),
+                handle=self._actor(kind, ids[place], place),
                 node=ids[place],
                 address=addresses.get(ids[place], "an unknown node"),
             )
@@ -132,8 +144,9 @@ class Room:
         """Give it back; what is still in it is ended."""
         remove_placement_group(self._group)
 
-    def _actor(self, folder: Path, place: int) -> Any:
-        actor: Any = ray.remote(RankProcess)
+    def _actor(self, kind: ActorKind, node: str, place: int) -> Any:
+        made, arguments = kind(node)
+        actor: Any = ray.remote(made)
         return actor.options(
             num_cpus=self.share.cores,
             num_gpus=self.share.gpus,
@@ -142,7 +155,7 @@ class Room:
             scheduling_strategy=PlacementGroupSchedulingStrategy(
                 self._group, placement_group_bundle_index=place
             ),
-        ).remote(folder)
+        ).remote(*arguments)
 
 
 def finished(calls: Sequence[Any], *, within_s: float) -> dict[Any, Any]:
@@ -155,15 +168,32 @@ def finished(calls: Sequence[Any], *, within_s: float) -> dict[Any, Any]:
     return {call: _answer(call) for call in done}
 
 
-def answers(calls: Sequence[Any], between: Callable[[], None]) -> list[Any]:
+def answers(
+    calls: Sequence[Any], between: Callable[[], None], *, within_s: float = ANSWER_WITHIN_S
+) -> list[Any]:
     """Wait for the answers to all calls, or Lost where there is none; `between` may raise."""
-    deadline = time.monotonic() + ANSWER_WITHIN_S
+    deadline = time.monotonic() + within_s
     found: dict[Any, Any] = {}
     while len(found) < len(calls) and time.monotonic() < deadline:
         left = [call for call in calls if call not in found]
         found |= finished(left, within_s=LOOK_EVERY_S)
         between()
-    return [found.get(call, Lost(f"no answer within {ANSWER_WITHIN_S:.0f} s")) for call in calls]
+    return [found.get(call, Lost(f"no answer within {within_s:.0f} s")) for call in calls]
+
+
+def lost_among(told: Sequence[Any], actors: Sequence[RankActor]) -> LostRanks | None:
+    """Return the ranks whose actor has no answer, where there are any."""
+    reasons = {
+        rank: loss_of(actors[rank], answer)
+        for rank, answer in enumerate(told)
+        if isinstance(answer, Lost)
+    }
+    return LostRanks(reasons) if reasons else None
+
+
+def loss_of(actor: RankActor, lost: Lost) -> str:
+    """Say where an actor was, and what is known of its end."""
+    return f"on {actor.address} (Ray says: {lost.reason})"
 
 
 def end_actors(actors: Sequence[RankActor], *, within_s: float) -> None:

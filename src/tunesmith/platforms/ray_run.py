@@ -17,20 +17,21 @@ import signal
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import cast
 
 import tunesmith
 from tunesmith.core.errors import Fault, MachineError, RunError
 from tunesmith.core.events import EventLog
 from tunesmith.core.rank_failures import run_exit_code, tell_end
 from tunesmith.core.run_dir import RunDir
-from tunesmith.core.run_lock import is_held
 from tunesmith.core.stopping import INTERRUPTED, StopRequests
 from tunesmith.platforms.places import Seat, variables
 from tunesmith.platforms.rank_process import NodeFacts
 from tunesmith.platforms.ray_cluster import (
     Lost,
+    LostRanks,
     RankActor,
     Room,
     answers,
@@ -38,8 +39,11 @@ from tunesmith.platforms.ray_cluster import (
     end_actors,
     finished,
     free,
+    loss_of,
+    lost_among,
     nodes,
 )
+from tunesmith.platforms.ray_folder import Folder, SharedFolder, stored_folder
 from tunesmith.platforms.room import Share, count_fitting, count_processes, no_room, share_of
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.target import RayTarget
@@ -52,20 +56,8 @@ GRACE_S = 15.0
 # Ray finds a silent node dead after about half a minute.
 LOSS_KNOWN_WITHIN_S = 60.0
 ENDED_WITHIN_S = 10.0
-# A network disk may keep the lock of a machine that is gone for 90 s.
-LOCK_FREE_WITHIN_S = 120.0
 # The folder `ranks` of a start that has lost some, by its number.
 LEFT_BEHIND = "ranks-lost-"
-
-
-@dataclass(frozen=True)
-class LostRanks:
-    """Ranks that are gone with their actor or node, and what is known of each."""
-
-    reasons: dict[int, str]
-
-    def __str__(self) -> str:
-        return "; ".join(f"rank {rank} {reason}" for rank, reason in sorted(self.reasons.items()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +86,10 @@ def carry_out(run_dir: RunDir, recipe: Recipe, stop: StopRequests) -> int:
         processes = count_processes(recipe.strategy, nodes())
         share = share_of(target.cores, processes, nodes())
         wanted = Wanted(address=address, processes=processes, share=share, wait_s=target.wait_s)
+        folder = _folder(run_dir, recipe, target, stop)
         restarts = 0
         while True:
-            ending = _attempt(run_dir, wanted, stop, restarts, target.restarts)
+            ending = _attempt(run_dir, folder, wanted, stop, restarts, target.restarts)
             if isinstance(ending, int):
                 return ending
             _tell(run_dir, "warning", message=f"lost: {ending}")
@@ -104,11 +97,19 @@ def carry_out(run_dir: RunDir, recipe: Recipe, stop: StopRequests) -> int:
             if restarts == target.restarts:
                 raise _lost_too_often(run_dir, ending, restarts)
             restarts += 1
-            _wait_for_lock(run_dir)
+            folder.wait_until_free()
+
+
+def _folder(run_dir: RunDir, recipe: Recipe, target: RayTarget, stop: StopRequests) -> Folder:
+    """How the ranks have the run's folder: on a disk of all nodes, or through an object store."""
+    if target.storage is None:
+        return SharedFolder(run_dir)
+    tell = partial(_tell, run_dir)
+    return stored_folder(run_dir, recipe, target.storage, target.storage_wait_s, stop, tell)
 
 
 def _attempt(
-    run_dir: RunDir, wanted: Wanted, stop: StopRequests, restarts: int, most: int
+    run_dir: RunDir, folder: Folder, wanted: Wanted, stop: StopRequests, restarts: int, most: int
 ) -> int | LostRanks:
     """Run all ranks once, from the newest checkpoint on."""
     make_ranks_folder(run_dir, restarts)
@@ -123,10 +124,13 @@ def _attempt(
                 ranks=room.size,
                 restart=restarts,
             )
-        actors = room.actors(run_dir.path)
+        folder.begin()
+        actors = room.actors(folder.actor)
         try:
-            lost = _start_ranks(run_dir, actors, wanted, stop)
-            return lost or follow(run_dir, actors, stop)
+            lost = _start_ranks(run_dir, folder, actors, wanted, stop)
+            ending = lost or follow(run_dir, folder, actors, stop)
+            folder.end(actors, ending)
+            return ending
         finally:
             end_actors(actors, within_s=ENDED_WITHIN_S)
 
@@ -167,17 +171,23 @@ def _room(
 
 
 def _start_ranks(
-    run_dir: RunDir, actors: Sequence[RankActor], wanted: Wanted, stop: StopRequests
+    run_dir: RunDir,
+    folder: Folder,
+    actors: Sequence[RankActor],
+    wanted: Wanted,
+    stop: StopRequests,
 ) -> LostRanks | None:
     """Look at the nodes, then start every rank; returns those whose actor is gone already."""
     mark = run_dir.ranks / "mark"
     mark.touch()
     told = answers([actor.handle.describe.remote("ranks/mark") for actor in actors], stop.check)
-    if lost := _lost_among(told, actors):
+    if lost := lost_among(told, actors):
         return lost
     facts = cast("list[NodeFacts]", told)
     require_fit(run_dir, actors, facts)
     mark.unlink()
+    if lost := folder.bring(actors):
+        return lost
     seats = [
         Seat(node=actor.node, address=actor.address, devices=fact.devices, port=fact.port)
         for actor, fact in zip(actors, facts, strict=True)
@@ -188,20 +198,7 @@ def _start_ranks(
             zip(actors, variables(seats, wanted.share.cores), strict=True)
         )
     ]
-    return _lost_among(answers(starts, lambda: None), actors)
-
-
-def _lost_among(told: Sequence[Any], actors: Sequence[RankActor]) -> LostRanks | None:
-    reasons = {
-        rank: _loss(actors[rank], answer)
-        for rank, answer in enumerate(told)
-        if isinstance(answer, Lost)
-    }
-    return LostRanks(reasons) if reasons else None
-
-
-def _loss(actor: RankActor, lost: Lost) -> str:
-    return f"on {actor.address} (Ray says: {lost.reason})"
+    return lost_among(answers(starts, lambda: None), actors)
 
 
 def require_fit(run_dir: RunDir, actors: Sequence[RankActor], facts: Sequence[NodeFacts]) -> None:
@@ -216,26 +213,31 @@ def require_fit(run_dir: RunDir, actors: Sequence[RankActor], facts: Sequence[No
         elif not fact.sees_run:
             found = f"the run's folder {run_dir.path} is not seen there"
             fix = "name a folder with --run-dir that is on a disk which all nodes have, by the "
-            fix += "same path"
+            fix += "same path, or go through an object store (target.storage)"
             faults[actor.node] = Fault(found=found, where=where, fix=fix)
+        elif fact.fault is not None:
+            faults[actor.node] = replace(fact.fault, where=f"{where}: {fact.fault.where}")
     if faults:
         raise MachineError(list(faults.values()), code="node_unfit")
 
 
-def follow(run_dir: RunDir, actors: Sequence[RankActor], stop: StopRequests) -> int | LostRanks:
+def follow(
+    run_dir: RunDir, folder: Folder, actors: Sequence[RankActor], stop: StopRequests
+) -> int | LostRanks:
     """Wait until all ranks have ended, or one is lost; pass on a request to stop."""
     waiting = {actor.handle.wait.remote(): rank for rank, actor in enumerate(actors)}
     codes: dict[int, int] = {}
     is_told = is_ended = False
     deadline: float | None = None
     while waiting:
+        folder.look(actors)
         if not is_told and (asked := stop.asked_code()) is not None:
             is_told = True
             _send(actors, signal.SIGINT if asked == INTERRUPTED else signal.SIGTERM)
         for call, code in finished(list(waiting), within_s=LOOK_EVERY_S).items():
             rank = waiting.pop(call)
             if isinstance(code, Lost):
-                return 0 if _is_done(run_dir) else LostRanks({rank: _loss(actors[rank], code)})
+                return 0 if _is_done(run_dir) else LostRanks({rank: loss_of(actors[rank], code)})
             codes[rank] = code
             if code < 0:
                 tell_end(run_dir, rank, code)
@@ -245,10 +247,11 @@ def follow(run_dir: RunDir, actors: Sequence[RankActor], stop: StopRequests) -> 
             continue
         if is_ended:  # by us, a minute ago, and no word of it
             silent = Lost("no answer")
-            return LostRanks({rank: _loss(actors[rank], silent) for rank in waiting.values()})
+            return LostRanks({rank: loss_of(actors[rank], silent) for rank in waiting.values()})
         for rank in waiting.values():
             actors[rank].handle.end.remote(rank)
         is_ended, deadline = True, time.monotonic() + LOSS_KNOWN_WITHIN_S
+    folder.catch_up(actors)
     for rank, code in codes.items():
         tell_end(run_dir, rank, code)
     return run_exit_code([codes[rank] for rank in range(len(codes))])
@@ -279,13 +282,6 @@ def _from_where(run_dir: RunDir) -> str:
     names = [path.name.partition("-")[2] for path in run_dir.checkpoints.glob("step-*")]
     steps = [int(name) for name in names if name.isdigit()]
     return f"after step {max(steps)}" if steps else "from the beginning"
-
-
-def _wait_for_lock(run_dir: RunDir) -> None:
-    """Wait until a rank 0 that was lost holds the run folder no more."""
-    deadline = time.monotonic() + LOCK_FREE_WITHIN_S
-    while is_held(run_dir) and time.monotonic() < deadline:
-        time.sleep(LOOK_EVERY_S)
 
 
 def _lost_too_often(run_dir: RunDir, lost: LostRanks, restarts: int) -> RunError:

@@ -14,6 +14,7 @@ from tunesmith.recipe.strategy import (
     FsdpStrategy,
     SingleStrategy,
 )
+from tunesmith.recipe.target import RayTarget
 from tunesmith.recipe.task import PreferenceTask, has_head
 from tunesmith.recipe.yaml_text import KeyPath
 
@@ -27,6 +28,7 @@ def contradictions(recipe: Recipe, locate: Callable[[KeyPath], str]) -> Iterator
     """Yield a fault for each pair of values that cannot go together."""
     base, method = recipe.model.base, recipe.method
     yield from _strategy_faults(recipe, locate)
+    yield from _storage_faults(recipe, locate)
     if recipe.training.head_learning_rate is not None and not has_head(recipe.task):
         yield Fault(
             found=f"a learning rate for a head, and task {recipe.task.type} trains none here",
@@ -63,6 +65,19 @@ def contradictions(recipe: Recipe, locate: Callable[[KeyPath], str]) -> Iterator
             where=locate(("method", "init")),
             fix="use method.init: loftq, which starts from what was rounded away, or leave "
             "model.base out",
+        )
+
+
+def _storage_faults(recipe: Recipe, locate: Callable[[KeyPath], str]) -> Iterator[Fault]:
+    """Parts of a checkpoint become one folder, which machines without a shared disk have not."""
+    strategy, target = recipe.strategy, recipe.target
+    in_parts = isinstance(strategy, FsdpStrategy) and strategy.checkpoints == "parts"
+    if in_parts and isinstance(target, RayTarget) and target.storage is not None:
+        yield Fault(
+            found="strategy.checkpoints: parts needs a disk that all nodes have, and target.storage"
+            " is for nodes without one",
+            where=locate(("strategy", "checkpoints")),
+            fix="set strategy.checkpoints: whole, or remove target.storage",
         )
 
 

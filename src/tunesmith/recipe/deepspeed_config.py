@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tunesmith.core.errors import Fault, RecipeError
+from tunesmith.core.placed import placed
 from tunesmith.core.run_dir import read_json
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.strategy import DeepSpeedStrategy
@@ -41,7 +42,7 @@ def engine_settings(
     strategy = recipe.strategy
     if not isinstance(strategy, DeepSpeedStrategy) or strategy.config is None:
         return {}
-    values = read_json(Path(strategy.config))
+    values = read_json(Path(placed(strategy.config)))
     if not isinstance(values, dict):
         fix = "write the settings as a JSON object: {...}"
         found = "settings that are no JSON object"

@@ -41,6 +41,21 @@ class RayTarget(Part):
         float,
         Field(ge=1, description="Seconds to wait until the cluster has room for all processes."),
     ] = 60.0
+    storage: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="Where the nodes share no disk: an object store through which the run "
+            "goes, s3://bucket/prefix, gs://..., abfs://... or file:///folder.",
+        ),
+    ] = None
+    storage_wait_s: Annotated[
+        float,
+        Field(
+            ge=1,
+            description="Seconds for which the store may fail during the run before it is ended.",
+        ),
+    ] = 300.0
     restarts: Annotated[
         int,
         Field(

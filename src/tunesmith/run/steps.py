@@ -85,17 +85,19 @@ def make_steps(job: Job, inputs: Inputs, planned: Planned, ready: Ready) -> Prog
 def go_on(job: Job, method: AppliedMethod, optimizer: torch.optim.Optimizer) -> Progress:
     """Put back the newest checkpoint that is whole, on every rank, and say so."""
     ranks, folder = job.ranks, job.whole_run.checkpoints
-    newest = ranks.share(find_newest(folder, tell=job.run.warn) if ranks.is_main else None)
+    found = find_newest(folder, tell=job.run.warn) if ranks.is_main else None
+    # its name: each machine may have the run's folder at a place of its own
+    newest = ranks.share(None if found is None else found.name)
     if newest is None:
         return Progress(step=0)
-    progress, training = read_checkpoint(newest, method.trainable)
+    progress, training = read_checkpoint(folder / newest, method.trainable)
     job.strategy.put_back(training, method, optimizer)
     if isinstance(method, RemembersSteps):
         method.put_back(method_state(folder, progress.step))
     job.run.step = progress.step
     message = f"going on after step {progress.step}"
     job.events.write("run", progress.step, status="resumed", message=message)
-    if gone := missing_best(folder, progress):
+    if ranks.is_main and (gone := missing_best(folder, progress)):
         job.run.warn(gone)
     return progress
 

@@ -15,6 +15,7 @@ import torch
 from tunesmith import __version__
 from tunesmith.core import hardware
 from tunesmith.core.errors import Fault, UserError
+from tunesmith.core.placed import as_named
 from tunesmith.models.prepare import PreparedModel
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
@@ -44,7 +45,7 @@ def describe_environment(
         "seed": seed,
         "model": {
             "name": prepared.name,
-            "folder": str(prepared.folder),
+            "folder": as_named(prepared.folder),
             "origin": dict(prepared.origin),
             "special_tokens": dict(special_tokens),
         },

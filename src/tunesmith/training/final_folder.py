@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith.core.errors import TunesmithError
+from tunesmith.core.placed import as_named
 from tunesmith.core.run_dir import RunDir, disk_error
 from tunesmith.data.tokenizer import Tokenizer
 from tunesmith.methods.base import AppliedMethod, RemembersSteps, Shape
@@ -71,4 +72,4 @@ class FinalFolder:
 def base_reference(prepared: PreparedModel) -> str:
     """How adapter files name the base: a hub id where there is one, else the folder."""
     hub_id = prepared.origin.get("id")
-    return str(hub_id) if hub_id else str(prepared.folder)
+    return str(hub_id) if hub_id else as_named(prepared.folder)

@@ -24,6 +24,7 @@ pytest.importorskip("ray", reason="the extra ray is not installed")
 
 from tunesmith.platforms import ray_run
 from tunesmith.platforms.ray_cluster import Lost, RankActor, connected
+from tunesmith.platforms.ray_folder import SharedFolder
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +123,7 @@ def follow(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, *answers: object) -
         RankActor(handle=SimpleNamespace(wait=Answered(answer)), node=str(rank), address="10.0.0.1")
         for rank, answer in enumerate(answers)
     ]
-    return ray_run.follow(run_dir, actors, StopRequests(run_dir))
+    return ray_run.follow(run_dir, SharedFolder(run_dir), actors, StopRequests(run_dir))
 
 
 def write_status(run_dir: RunDir, status: RunStatus) -> None:
