@@ -62,3 +62,18 @@ def test_a_library_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(MachineError, match=r"pip install 'tunesmith\[ray\]'"):
         require_platform(RayTarget())
     require_platform(LocalTarget())
+
+
+def test_parts_of_a_checkpoint_need_a_shared_disk() -> None:
+    recipe = {
+        "model": "smollm2-135m-instruct",
+        "task": "chat",
+        "data": {"train": "sample:support-desk"},
+        "strategy": {"type": "fsdp", "checkpoints": "parts"},
+        "target": {"type": "ray", "storage": "s3://bucket/prefix"},
+    }
+    with pytest.raises(RecipeError, match="needs a disk that all nodes have"):
+        load_recipe(recipe)
+    target = load_recipe(recipe, ["strategy.checkpoints=whole"]).recipe.target
+    assert isinstance(target, RayTarget)
+    assert target.storage == "s3://bucket/prefix"
