@@ -48,7 +48,7 @@ def test_a_file_that_is_not_there_leaves_nothing_here(store: ObjectStore, tmp_pa
         ("runs/here", "begins with no store that is known"),
         ("s3://", "names no bucket"),
         ("s3://key:secret@bucket/prefix", "a key in the URL"),
-        ("s3://bucket/prefix?regio=eu", "Unexpected query parameter"),
+        ("s3://bucket/prefix?zone=eu", "Unexpected query parameter"),
         ("file:///no/such/folder", "there is no folder /no/such/folder"),
     ],
 )
