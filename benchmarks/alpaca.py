@@ -29,6 +29,7 @@ from tunesmith.methods.base import count_trainable
 from tunesmith.methods.lora import LoraLinear
 from tunesmith.methods.select import apply_method
 from tunesmith.models import packed_llama
+from tunesmith.models.device import CPU
 from tunesmith.models.facts import read_facts
 from tunesmith.models.load import choose_dtype, load_base
 from tunesmith.models.originals import Originals
@@ -117,7 +118,7 @@ def main() -> None:
         "held_out_loss": held_out_loss(model, source.tokenizer, options),
         "steps": len(plan),
         "trained_parameters": count_trainable(method),
-        "dtype": choose_dtype(recipe.model),
+        "dtype": choose_dtype(recipe.model, CPU),
     }
     Path(options.out).write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))

@@ -15,6 +15,7 @@ from tunesmith.data.pack import plan_steps
 from tunesmith.data.pipeline import prepare_data
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.methods.lora_method import apply_lora
+from tunesmith.models.device import CPU
 from tunesmith.models.facts import read_facts
 from tunesmith.models.load import choose_dtype, load_model
 from tunesmith.models.prepare import prepare_model
@@ -39,7 +40,7 @@ source = TokenizerSource(str(prepared.folder))
 rows = prepare_data(recipe.data, "chat", source, tell=print).train
 
 # model and method
-model = load_model(prepared.folder, choose_dtype(recipe.model))
+model = load_model(prepared.folder, choose_dtype(recipe.model, CPU))
 lora = apply_lora(model, recipe.method, seed=0)
 scored = language_model(model, read_facts(prepared.folder))
 optimizer = torch.optim.AdamW(lora.trainable.values(), fused=True)

@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 
 from tests.fakes.forked_run import read_trace, run_forked
+from tests.fakes.pretend_device import MOST_IN_TENSORS, MOST_TAKEN, TAKEN
 from tests.fakes.tiny_run import losses_of, make_model_folder, make_rows, make_run, weights_of
+from tunesmith.core.events import read_events
 from tunesmith.core.run_dir import RunDir, read_json
 
 
 def compute_on_a_pretended_device() -> None:
     from tests.fakes.pretend_device import begin
-    from tunesmith.run import planned
+    from tunesmith.run import process
 
     device = begin()
-    planned.choose_device = lambda *_: device
+    process.choose_device = lambda *_: device
 
 
 @pytest.mark.long
@@ -61,6 +63,14 @@ def test_a_device_carries_out_a_run_as_the_cpu_does(tmp_path: Path, method: obje
     ours, theirs = weights_of(on_device), weights_of(on_cpu)
     assert ours.keys() == theirs.keys()
     assert all(ours[name].allclose(theirs[name], atol=1e-3) for name in ours)
+    step = next(one for one in read_events(on_device.events_jsonl) if one["type"] == "step")
+    result = read_json(on_device.result_json)
+    assert step["device_memory_bytes"] == TAKEN
+    assert result["peak_device_memory_bytes"] == MOST_TAKEN
+    assert result["peak_device_tensor_bytes"] == MOST_IN_TENSORS
+    assert read_json(on_device.plan_json)["memory_on"] == "pretend"
+    assert read_json(on_device.environment_json)["device"] == "a pretended device"
+    assert "peak_device_memory_bytes" not in read_json(on_cpu.result_json)
     first, second = (read_json(run.evaluation_json) for run in (on_cpu, on_device))
     for when in ("before", "after"):
         assert second[when]["loss"] == pytest.approx(first[when]["loss"], rel=1e-4)

@@ -10,7 +10,9 @@ It stays for the life of the process, so its tests have one of their own (`in_ow
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from torch.utils._python_dispatch import return_and_correct_aliasing
 from torch.utils._pytree import tree_map
 
 NAME = "pretend"
+TAKEN, MOST_TAKEN, MOST_IN_TENSORS = 3 * 10**6, 5 * 10**6, 4 * 10**6
 # What may have a tensor on either side.
 COPIES = {"_to_copy", "copy_", "_copy_from"}
 _library: Any = None
@@ -42,6 +45,15 @@ class OnDevice(Tensor):
         made.values = values
         return made
 
+    @property
+    def data(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.detach()
+
+    @data.setter
+    def data(self, other: OnDevice) -> None:
+        _set_data(self, other)
+        self.values = other.values
+
     def __repr__(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
         return f"OnDevice({self.values})"
 
@@ -60,6 +72,9 @@ class OnDevice(Tensor):
     @classmethod
     def __torch_dispatch__(cls, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _compute(func, args, kwargs or {})
+
+
+_set_data: Any = Tensor.data.__set__  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _compute(func: Any, args: Any, kwargs: Any) -> Any:
@@ -93,7 +108,11 @@ def begin() -> torch.device:
     _setup_privateuseone_for_python_backend(NAME)
     module: Any = torch.get_device_module(NAME)
     module.get_amp_supported_dtype = lambda: [torch.bfloat16]
-    torch.__future__.set_swap_module_params_on_conversion(True)
+    for name in ("Stream", "Event", "stream", "current_stream"):
+        setattr(module, name, getattr(torch.cpu, name))
+    _tell_memory(module)
+    _let_modules_move()
+    _let_parameters_have_kinds()
     _library = torch.library.Library("_", "IMPL")
     _library.fallback(_fallback, "PrivateUse1")
     own = torch.library.Library("aten", "IMPL")
@@ -101,7 +120,53 @@ def begin() -> torch.device:
         own.impl(name, _arange, "PrivateUse1")
     _library.own = own
     _let_safetensors_look()
+    _let_storage_be()
     return torch.device(NAME, 0)
+
+
+def _tell_memory(module: Any) -> None:
+    """Of a device of 2 GB, of which the program has 3 MB and had 5 MB, 4 of them in tensors."""
+    module.mem_get_info = lambda _: (2 * 10**9 - TAKEN, 2 * 10**9)
+    module.memory_reserved = lambda _: TAKEN
+    module.max_memory_reserved = lambda _: MOST_TAKEN
+    module.max_memory_allocated = lambda _: MOST_IN_TENSORS
+    module.empty_cache = lambda: None
+    module.get_device_name = lambda _: "a pretended device"
+    module.get_device_properties = lambda _: SimpleNamespace(uuid=f"device of {os.getpid()}")
+
+
+def _let_modules_move() -> None:
+    """A parameter that is moved stays the object that it is, with all but its values as it was."""
+    original: Any = torch.nn.Module._apply
+    modules: Any = torch.nn.modules.module
+    modules.is_traceable_wrapper_subclass = lambda _: False  # which would be swapped always
+
+    def apply(self: Any, function: Any, recurse: bool = True) -> Any:
+        own = [one for one in self._parameters.values() if one is not None]
+        known = [dict(one.__dict__) for one in own]
+        swaps = any(not isinstance(one, OnDevice) for one in own)
+        torch.__future__.set_swap_module_params_on_conversion(swaps)
+        try:
+            return original(self, function, recurse)
+        finally:
+            torch.__future__.set_swap_module_params_on_conversion(False)
+            for one, before in zip(own, known, strict=True):
+                one.__dict__.update({k: v for k, v in before.items() if k != "values"})
+
+    torch.nn.Module._apply = apply
+
+
+def _let_parameters_have_kinds() -> None:
+    """A library's own class of parameters is none on the device; what it knows stays with it."""
+    original: Any = Tensor._make_subclass
+
+    def make(cls: Any, data: Tensor, requires_grad: bool = False, **kwargs: Any) -> Any:
+        if not isinstance(data, OnDevice):
+            return original(cls, data, requires_grad, **kwargs)
+        return OnDevice(data.values).requires_grad_(requires_grad)
+
+    owner: Any = Tensor
+    owner._make_subclass = staticmethod(make)
 
 
 def _let_safetensors_look() -> None:
@@ -117,6 +182,14 @@ def _let_safetensors_look() -> None:
 
         setattr(library, name, look)
         setattr(pytorch_utils, name, look)
+
+
+def _let_storage_be() -> None:
+    """`fully_shard` frees a tensor's storage; what it holds here is elsewhere."""
+    from torch.distributed.fsdp._fully_shard import _fsdp_param
+
+    module: Any = _fsdp_param
+    module.alloc_storage = module.free_storage = lambda _: None
 
 
 def _fallback(func: Any, *args: Any, **kwargs: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -192,10 +192,11 @@ class Trained:
     tokens: list[tuple[int, int]]
     measures: list[dict[str, float]]
     values: dict[str, Any]
+    places: set[str] = field(default_factory=set[str])
 
 
-def train(ranks: Ranks, case: Case) -> Trained:
-    trainer = Trainer(case, ranks)
+def train(ranks: Ranks, case: Case, device: torch.device = CPU) -> Trained:
+    trainer = Trainer(case, ranks, device)
     outcomes = [done.outcome for done in trainer.train()]
     return Trained(
         losses=[one.loss for one in outcomes],
@@ -203,6 +204,7 @@ def train(ranks: Ranks, case: Case) -> Trained:
         tokens=[(one.tokens, one.supervised_tokens) for one in outcomes],
         measures=[dict(one.measures) for one in outcomes],
         values=trainer.values(),
+        places={str(one.device) for one in trainer.model.parameters()},
     )
 
 
@@ -225,8 +227,8 @@ def assert_equal(left: Trained, right: Trained) -> None:
     assert all((left.values[name] == value).all() for name, value in right.values.items())
 
 
-def halt(ranks: Ranks, case: Case, folder: Path, after: int) -> None:
-    trainer = Trainer(case, ranks)
+def halt(ranks: Ranks, case: Case, folder: Path, after: int, device: torch.device = CPU) -> None:
+    trainer = Trainer(case, ranks, device)
     trainer.train(last_step=after)
     training = trainer.strategy.state(trainer.method, trainer.optimizer)
     remembered = trainer.method.state if isinstance(trainer.method, RemembersSteps) else None
@@ -242,8 +244,8 @@ def halt(ranks: Ranks, case: Case, folder: Path, after: int) -> None:
     ranks.wait()
 
 
-def resume(ranks: Ranks, case: Case, folder: Path) -> Trained:
-    trainer = Trainer(case, ranks)
+def resume(ranks: Ranks, case: Case, folder: Path, device: torch.device = CPU) -> Trained:
+    trainer = Trainer(case, ranks, device)
     newest = find_newest(folder)
     assert newest is not None
     progress, training = read_checkpoint(newest, trainer.method.trainable)

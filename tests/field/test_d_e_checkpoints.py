@@ -58,8 +58,8 @@ def script_losses_and_pause() -> None:
     script_losses()
     tell_step = steps.tell_step
 
-    def tell(events: Any, done: Any) -> None:
-        tell_step(events, done)
+    def tell(events: Any, done: Any, device: Any) -> None:
+        tell_step(events, done, device)
         if done.step == PAUSED_AFTER:
             (events.path.parent / "control").write_text("pause")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,10 @@ import torch
 
 from tests.fakes.pretend_device import in_own_process
 from tests.fakes.rank_training import CPU, Case, Trainer
+from tests.fakes.tiny_llama import make_llama
+from tunesmith.methods.select import apply_method
+from tunesmith.models.quantise import quantise_model
+from tunesmith.recipe.method import LoraMethod
 from tunesmith.training.strategies.ranks import ONE_RANK
 
 CASES = (
@@ -19,6 +22,11 @@ CASES = (
     Case("full"),
     Case("lora", dtype=torch.bfloat16),
     Case("lora", recompute=True),
+    Case("lora", dropout=0.3),
+    Case("lora", base="int8"),
+    Case("dora", base="nf4"),
+    Case("adalora"),
+    Case("ia3", base="nf4"),
     Case(preference="dpo"),
     Case(preference="kto"),
     Case(head="classes"),
@@ -35,8 +43,24 @@ class Found:
     places: set[str]
 
 
-def train_all(device: torch.device, cases: Sequence[Case] = CASES) -> list[Found]:
-    return [train(device, case) for case in cases]
+def work(device: torch.device) -> tuple[list[Found], dict[str, Any]]:
+    return [train(device, case) for case in CASES], starts(device)
+
+
+def starts(device: torch.device) -> dict[str, Any]:
+    """What B A is at the start where the weights say it, by method."""
+    found: dict[str, Any] = {}
+    for init in ("pissa", "loftq"):
+        model = make_llama(hidden_size=64, intermediate_size=64)
+        kept = {name: value.clone() for name, value in model.named_parameters()}
+        if init == "loftq":
+            quantise_model(model, [model.lm_head], "int8", double_quant=True, dtype=torch.float32)
+        model.to(device)
+        part = LoraMethod(rank=4, init=init)  # pyright: ignore[reportArgumentType]
+        method = apply_method(model, part, seed=0, original=lambda path: kept[f"{path}.weight"])  # noqa: B023 (called at once)
+        a, b = (value.detach().cpu() for value in list(method.trainable.values())[:2])
+        found[init] = (b @ a).numpy()
+    return found
 
 
 def train(device: torch.device, case: Case) -> Found:
@@ -47,14 +71,23 @@ def train(device: torch.device, case: Case) -> Found:
 
 
 @pytest.fixture(scope="module", name="on_device")
-def on_device_fixture() -> list[Found]:
-    return in_own_process(train_all)
+def on_device_fixture() -> tuple[list[Found], dict[str, Any]]:
+    return in_own_process(work)
+
+
+def test_a_start_that_weights_say_is_the_cpus(
+    on_device: tuple[list[Found], dict[str, Any]],
+) -> None:
+    for init, product in starts(CPU).items():
+        assert on_device[1][init] == pytest.approx(product, abs=1e-5), init
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=lambda number: str(CASES[number]))
-def test_a_device_makes_the_steps_of_the_cpu(on_device: list[Found], number: int) -> None:
+def test_a_device_makes_the_steps_of_the_cpu(
+    on_device: tuple[list[Found], dict[str, Any]], number: int
+) -> None:
     case = CASES[number]
-    found, expected = on_device[number], train(CPU, case)
+    found, expected = on_device[0][number], train(CPU, case)
     assert found.places == {"pretend:0"}
     is_exact = case.dtype == torch.float32
     assert found.losses == pytest.approx(expected.losses, rel=1e-5 if is_exact else 1e-2)

@@ -83,7 +83,9 @@ def _step_text(event: Mapping[str, Any], seconds_left: float | None) -> str:
         parts.append(f"loss {event['loss']:.4f}")
     if event.get("tokens_per_second"):
         parts.append(f"{event['tokens_per_second']:,.0f} tokens/s")
-    if event.get("memory_bytes"):
+    if event.get("device_memory_bytes"):
+        parts.append(f"GPU memory {bytes_text(event['device_memory_bytes'])}")
+    elif event.get("memory_bytes"):
         parts.append(f"memory {bytes_text(event['memory_bytes'])}")
     if seconds_left is not None:
         parts.append(f"{duration_text(seconds_left)} left")

@@ -103,6 +103,8 @@ def describe_result(result: Mapping[str, Any]) -> dict[str, str]:
         facts["rows"] = count_text(result["rows_used"]) + _dropped(result.get("rows_dropped"))
     if result.get("tokens_per_second"):
         facts["speed"] = f"{count_text(result['tokens_per_second'])} tokens/s"
+    if result.get("peak_device_memory_bytes"):
+        facts["peak GPU memory"] = bytes_text(result["peak_device_memory_bytes"])
     if result.get("peak_memory_bytes"):
         facts["peak memory"] = bytes_text(result["peak_memory_bytes"])
     if result.get("seconds"):

@@ -19,7 +19,7 @@ def as_run_error(error: BaseException, run_dir: RunDir) -> TunesmithError:
     if is_out_of_memory(error):
         fault = Fault(
             found="memory ran out",
-            where=f"{hardware.memory_limit_bytes():,} bytes on this machine",
+            where=_which_memory(error),
             fix="end other programs, then resume; or set training.optimizer: adamw-8bit or a "
             "smaller model",
         )
@@ -30,3 +30,11 @@ def as_run_error(error: BaseException, run_dir: RunDir) -> TunesmithError:
         fix="report it with the log's last lines; `--resume` goes on from the last checkpoint",
     )
     return RunError(fault, code="internal")
+
+
+def _which_memory(error: BaseException) -> str:
+    """The host's, or a GPU's, of which the library says how much is whose."""
+    text = str(error)
+    if "GPU" in text:
+        return text.partition(" If reserved but")[0]
+    return f"{hardware.memory_limit_bytes():,} bytes on this machine"

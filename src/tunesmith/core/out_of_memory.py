@@ -10,8 +10,14 @@ import traceback
 
 from tunesmith.core.errors import TunesmithError
 
-# In lower case: torch on CUDA; torch on Linux, on Windows; C++ libraries.
-WORDS = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
+# In lower case: torch on CUDA; torch on Linux, on Windows; C++ libraries; CUDA's own libraries.
+WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "_status_alloc_failed",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -312,10 +312,13 @@ def _int_text(value: Any) -> str:
 
 
 def _memory(result: Values) -> str:
-    peak, planned = result.get("peak_memory_bytes"), result.get("planned_memory_bytes")
-    if not peak:
+    host, planned = result.get("peak_memory_bytes"), result.get("planned_memory_bytes")
+    if not host:
         return ""
-    return bytes_text(peak) + (f" (planned: {bytes_text(planned)})" if planned else "")
+    expected = f" (planned: {bytes_text(planned)})" if planned else ""
+    if device := result.get("peak_device_memory_bytes"):  # for which the plan is
+        return f"{bytes_text(device)} of the GPU's{expected}, {bytes_text(host)} of the host's"
+    return bytes_text(host) + expected
 
 
 def _validation_text(value: Any, group: Any) -> str:

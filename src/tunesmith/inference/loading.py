@@ -146,7 +146,7 @@ def _load_model(what: str, part: ModelPart, head: Head | None = None) -> Loaded:
         chat_template=part.chat_template,
     )
     head = head or read_head(prepared.folder)
-    headed = None
+    headed, device = None, choose_device(part)
     if head is not None:
         headed = load_headed(
             prepared.folder,
@@ -155,9 +155,9 @@ def _load_model(what: str, part: ModelPart, head: Head | None = None) -> Loaded:
             seed=0,
             pad_id=tokenizer.pad_token_id,
             separator=separator_of(tokenizer),
+            device=device,
         )
-    model: Any = load_base(prepared.folder, part) if headed is None else headed.model
-    model.to(choose_device(part))
+    model: Any = load_base(prepared.folder, part, device) if headed is None else headed.model
     return Loaded(
         name=what,
         base=prepared.name,

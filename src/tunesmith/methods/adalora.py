@@ -55,7 +55,7 @@ class AppliedAdalora:
         factors = {name: value for name, value in self.trainable.items() if _is_factor(name)}
         with torch.enable_grad():
             grams = [_gram(name, value) for name, value in factors.items()]
-            spread = [torch.linalg.matrix_norm(gram - torch.eye(len(gram))) for gram in grams]
+            spread = [torch.linalg.matrix_norm(gram - _one(gram)) for gram in grams]
             penalty = self.config.orth_reg_weight * torch.stack(spread).mean()
         gradients = torch.autograd.grad(penalty, list(factors.values()))
         for value, gradient in zip(factors.values(), gradients, strict=True):
@@ -87,12 +87,14 @@ class AppliedAdalora:
     def put_back(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what a checkpoint kept."""
         self._step = int(state["step"])
+        device = next(iter(self.trainable.values())).device
         read: dict[str, dict[str, Tensor]] = {}
         for key, value in state.items():
             kind, _, name = key.partition("/")
             read.setdefault(kind, {})[name] = value
         for average in AVERAGES:
-            setattr(self.tuner.rankallocator, average, read.get(average, {}))
+            kept = {name: value.to(device) for name, value in read.get(average, {}).items()}
+            setattr(self.tuner.rankallocator, average, kept)
         ranks = {name: mask.tolist() for name, mask in read.get("rank_pattern", {}).items()}
         self.config.rank_pattern = ranks or None
 
@@ -103,3 +105,7 @@ def _is_factor(name: str) -> bool:
 
 def _gram(name: str, value: Tensor) -> Tensor:
     return value @ value.T if ".lora_A" in name else value.T @ value
+
+
+def _one(gram: Tensor) -> Tensor:
+    return torch.eye(len(gram), device=gram.device)

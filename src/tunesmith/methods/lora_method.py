@@ -25,7 +25,7 @@ from tunesmith.methods.start import Factors, default_start, principal_start
 from tunesmith.methods.targets import find_targets
 from tunesmith.methods.task_word import peft_task
 from tunesmith.methods.whole import WholeModules, find_whole, train_whole
-from tunesmith.models.linear import is_transposed, replace_module, weight_of
+from tunesmith.models.linear import device_of, is_transposed, replace_module, weight_of
 from tunesmith.recipe.method import LoraMethod
 
 AdapterLayer = LoraLinear | DoraLinear
@@ -162,7 +162,7 @@ def _start(
             return principal_start(weight_of(linear), rank, scale, generator, is_subtracted=True)
         case "loftq":
             assert original is not None, "a LoftQ start needs the weights before quantising"
-            whole = original(path).float()
+            whole = original(path).to(device_of(linear)).float()
             lost = (whole.T if is_transposed(linear) else whole) - weight_of(linear).float()
             return principal_start(lost, rank, scale, generator, is_subtracted=False)
         case _:

@@ -79,7 +79,8 @@ def _principal_part(matrix: Tensor, rank: int, generator: torch.Generator) -> _D
     if width * 2 >= smallest:
         left, strengths, right = torch.linalg.svd(matrix, full_matrices=False)
         return _Decomposed(left[:, :rank], strengths[:rank], right[:rank])
-    basis = torch.linalg.qr(matrix @ torch.randn(matrix.shape[1], width, generator=generator))[0]
+    drawn = torch.randn(matrix.shape[1], width, generator=generator).to(matrix.device)
+    basis = torch.linalg.qr(matrix @ drawn)[0]
     for _ in range(SVD_ITERATIONS):
         basis = torch.linalg.qr(matrix.T @ basis)[0]
         basis = torch.linalg.qr(matrix @ basis)[0]

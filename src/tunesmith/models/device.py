@@ -66,9 +66,62 @@ def repeatable(device: torch.device) -> Generator[None]:
         torch.use_deterministic_algorithms(before)
 
 
+def device_name(device: torch.device) -> str:
+    """Return what a run says that it computed on."""
+    own = _module_of(device)
+    return device.type if own is None else own.get_device_name(device)
+
+
+def gpu_id(device: torch.device) -> str | None:
+    """Return what a GPU is known by, the same in every process; None of the host."""
+    own = _module_of(device)
+    return None if own is None else str(own.get_device_properties(device).uuid)
+
+
 def free_bytes(device: torch.device) -> int | None:
     """Return what can still be taken of a device's own memory; None where it is the host's."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+    own = _module_of(device)
+    return None if own is None else own.mem_get_info(device)[0]
+
+
+def taken_bytes(device: torch.device) -> int | None:
+    """Return what torch has of a device's own memory now; None where it is the host's.
+
+    That is its tensors and what lies free between them. What the driver, kernels and NCCL have is
+    not in it: no process can tell it from what other processes have.
+    """
+    own = _module_of(device)
+    return None if own is None else own.memory_reserved(device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DevicePeak:
+    """The most bytes of a device's own memory that torch had (`taken`), and that tensors had."""
+
+    taken: int
+    tensors: int
+
+
+def peak_of(device: torch.device) -> DevicePeak | None:
+    """Return the most that this process had of a device's own memory; None of the host's."""
+    own = _module_of(device)
+    if own is None:
+        return None
+    return DevicePeak(
+        taken=own.max_memory_reserved(device), tensors=own.max_memory_allocated(device)
+    )
+
+
+def give_back_unused(device: torch.device) -> None:
+    """Give a device what lies free between tensors, so that larger pieces can be made of it."""
+    own = _module_of(device)
+    if own is not None:
+        own.empty_cache()
+
+
+def _module_of(device: torch.device) -> Any:
+    """The part of torch that has to do with a device whose memory is its own."""
+    return None if device.type == "cpu" else torch.get_device_module(device)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tunesmith.core.errors import Fault, ModelError
+from tunesmith.models.device import CPU
 from tunesmith.models.facts import is_decoder
 from tunesmith.models.hidden_states import hidden_states
 from tunesmith.models.load import DTYPES, choose_dtype, load_weights, require_bitsandbytes
@@ -135,8 +136,9 @@ def load_headed(
     seed: int,
     pad_id: int | None = None,
     separator: int | None = None,
+    device: torch.device = CPU,
 ) -> HeadedModel:
-    """Load a folder's model with a head for these labels, frozen, in evaluation mode.
+    """Load a folder's model with a head for these labels onto a device, frozen, to evaluate.
 
     `pad_id` goes into its configuration: other libraries find a row's last token by it. `separator`
     stands between the two texts of a pair.
@@ -147,7 +149,7 @@ def load_headed(
     """
     if part.base:
         require_bitsandbytes(part.base)
-    dtype = DTYPES[choose_dtype(part)]
+    dtype = DTYPES[choose_dtype(part, device)]
     kind = _class_of(head)
     settings = {**_settings(head), **_names_of(_class_for(folder, kind))}
     model, report = load_weights(folder, "auto" if part.base else dtype, kind, settings)
@@ -167,6 +169,7 @@ def load_headed(
         kept = [module for _, module in _outside(model)]
         kept += [model.get_submodule(path) for path in new]
         quantise_model(model, kept, part.base, double_quant=part.double_quant, dtype=dtype)
+    model.to(device)
     return headed
 
 

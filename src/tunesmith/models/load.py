@@ -22,7 +22,7 @@ from torch import nn
 
 from tunesmith.core.errors import Fault, MachineError, ModelError
 from tunesmith.core.hardware import has_fast_bf16
-from tunesmith.models.device import choose_device
+from tunesmith.models.device import CPU
 from tunesmith.models.facts import ModelFacts, read_facts, require_writer
 from tunesmith.models.quiet import quiet
 from tunesmith.recipe.model import BaseForm, ModelPart
@@ -79,17 +79,18 @@ def require_bitsandbytes(base: BaseForm) -> None:
         raise MachineError(fault)
 
 
-def load_base(folder: Path, part: ModelPart) -> nn.Module:
-    """The model of a folder, kept as the recipe says."""
-    dtype = choose_dtype(part)
-    return load_model(folder, dtype, base=part.base, double_quant=part.double_quant)
+def load_base(folder: Path, part: ModelPart, device: torch.device = CPU) -> nn.Module:
+    """The model of a folder on a device, kept as the recipe says."""
+    dtype = choose_dtype(part, device)
+    model = load_model(folder, dtype, base=part.base, double_quant=part.double_quant)
+    return model.to(device)
 
 
-def choose_dtype(part: ModelPart) -> Dtype:
-    """The dtype of the base weights, which is computed in, too."""
+def choose_dtype(part: ModelPart, device: torch.device) -> Dtype:
+    """The dtype of the base weights on a device, which is computed in, too."""
     if part.dtype == "auto":
-        on_gpu = choose_device(part).type == "cuda"
-        is_fast = torch.cuda.is_bf16_supported() if on_gpu else has_fast_bf16()
+        is_gpu = device.type == "cuda"
+        is_fast = torch.cuda.is_bf16_supported() if is_gpu else has_fast_bf16()
         return "bf16" if is_fast else "fp32"
     return part.dtype
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from typing import Any, assert_never
+from typing import Any, Self, assert_never
 
 import bitsandbytes as bnb
 import bitsandbytes.functional as bnb_functional
@@ -70,6 +70,13 @@ class Linear8bit(Bnb8bit):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer to [..., in]."""
         return frozen_product(x, self)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Move the scales with the weights, which the library leaves behind."""
+        moved = super()._apply(fn, recurse)
+        weight: Any = self.weight
+        weight.SCB = weight.SCB.to(weight.device)
+        return moved
 
 
 def quantise_model(

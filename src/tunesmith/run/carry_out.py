@@ -10,8 +10,9 @@ from functools import partial
 from tunesmith.core import hardware
 from tunesmith.core.run_dir import write_json
 from tunesmith.evaluation.report import write_report
-from tunesmith.evaluation.result import describe_result
+from tunesmith.evaluation.result import Peak, describe_result
 from tunesmith.methods.switching import adapters_off
+from tunesmith.models.device import peak_of
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.inputs import Inputs, read_inputs
 from tunesmith.run.job import Job
@@ -57,7 +58,8 @@ def finish(job: Job, inputs: Inputs, ready: Ready, progress: Progress, started: 
         if inputs.recipe.evaluation.after:
             job.on_main(lambda: ready.evaluation.measure("after", run.step))
         method = ready.assembled.method
-        peaks = job.ranks.everybody(hardware.peak_resident_bytes())
+        own = Peak(host=hardware.peak_resident_bytes(), device=peak_of(job.device))
+        peaks = job.ranks.everybody(own)
         describe = partial(
             describe_result, run_dir, progress, method, inputs.facts, inputs.data, started, peaks
         )

@@ -22,13 +22,17 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """`run` is this rank's own record; `whole_run` is the folder of the run, rank 0's to write."""
+    """`run` is this rank's own record; `whole_run` is the folder of the run, rank 0's to write.
+
+    `device` is what this rank computes on.
+    """
 
     run: Run
     whole_run: RunDir
     strategy: Strategy
     stop: StopRequests
     trackers: Trackers
+    device: torch.device
 
     @property
     def ranks(self) -> Ranks:

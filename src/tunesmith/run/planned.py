@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from tunesmith.core.run_dir import read_json, write_json
 from tunesmith.data.pack import StepPlan, plan_steps
 from tunesmith.data.pipeline import RunData
 from tunesmith.data.prepared.examples import Examples
 from tunesmith.data.units import Units
 from tunesmith.evaluation.held_out_rows import held_out_examples
-from tunesmith.models.device import choose_device, compute_on
+from tunesmith.models.device import compute_on, device_name
 from tunesmith.models.load import DTYPES, choose_dtype
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.inputs import Inputs
@@ -21,7 +19,11 @@ from tunesmith.training.environment import compare_environments, describe_enviro
 from tunesmith.training.memory_decision import MemoryDecision, require_machine
 from tunesmith.training.preference_setup import units_of
 from tunesmith.training.schedule import count_warmup_steps
-from tunesmith.training.strategies.start import require_strategy, strategy_warnings
+from tunesmith.training.strategies.start import (
+    require_own_gpus,
+    require_strategy,
+    strategy_warnings,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,7 +34,6 @@ class Planned:
     held_out: Examples
     units: Units
     dtype: str
-    device: torch.device
     memory: MemoryDecision
 
 
@@ -48,9 +49,10 @@ def plan_run(job: Job, inputs: Inputs) -> Planned:
     held_out = held_out_examples(recipe.task, recipe.evaluation, inputs.data)
     units = units_of(recipe.task, held_out, file=recipe.data.train, is_trained=False)
     job.run.total_steps = len(steps)
-    device = choose_device(recipe.model, ranks.place.local_rank)
+    device = job.device
     compute_on(device)
-    dtype = choose_dtype(recipe.model)
+    require_own_gpus(ranks, device)
+    dtype = choose_dtype(recipe.model, device)
     require_strategy(recipe, dtype)
     keep_environment(job, inputs, dtype)
     memory = require_machine(
@@ -68,9 +70,7 @@ def plan_run(job: Job, inputs: Inputs) -> Planned:
     for warning in warnings:
         if warning:
             job.events.write("warning", message=warning)
-    return Planned(
-        steps=steps, held_out=held_out, units=units, dtype=dtype, device=device, memory=memory
-    )
+    return Planned(steps=steps, held_out=held_out, units=units, dtype=dtype, memory=memory)
 
 
 def plan_training(recipe: Recipe, data: RunData) -> tuple[StepPlan, ...]:
@@ -105,6 +105,7 @@ def keep_environment(job: Job, inputs: Inputs, dtype: str) -> None:
             "pad": tokenizer.pad_token_id,
         },
         dtype=dtype,
+        device=device_name(job.device),
         base=recipe.model.base,
         seed=recipe.training.seed,
         ranks=job.ranks.size,

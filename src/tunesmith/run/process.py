@@ -32,6 +32,7 @@ from tunesmith.core.run_dir import RunDir, clear_half_written
 from tunesmith.core.run_lock import hold_run
 from tunesmith.core.run_record import Run
 from tunesmith.core.stopping import StoppedEarly, StopRequests
+from tunesmith.models.device import choose_device
 from tunesmith.recipe.load import recipe_from_resolved
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.strategy import num_processes, spreads_weights
@@ -90,11 +91,12 @@ def run_rank(run_dir: RunDir, place: RankPlace) -> int:
             stop.listen()
             recipe = recipe_from_resolved(run_dir.resolved_json)
             require_place(recipe, place)
-            ranks = meet(recipe, place, run_dir, run.fail_by, stop.is_asked)
+            device = choose_device(recipe.model, place.local_rank)
+            ranks = meet(recipe, place, run_dir, run.fail_by, stop.is_asked, device)
             if ranks.is_main:
                 clear_half_written(own.path)
                 trackers = start_trackers(recipe.tracking, own, run.warn)
-            job = Job(run, run_dir, make_strategy(recipe, ranks), stop, trackers)
+            job = Job(run, run_dir, make_strategy(recipe, ranks), stop, trackers, device)
             carry_out(recipe, job)
             leave(ranks)
         except StoppedEarly as request:

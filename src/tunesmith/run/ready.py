@@ -56,7 +56,7 @@ def make_ready(job: Job, inputs: Inputs, planned: Planned) -> Ready:
         inputs.head,
         steps=len(planned.steps),
         recompute=planned.memory.recompute,
-        device=planned.device,
+        device=job.device,
         tell=job.tell,
     )
     method = assembled.method

@@ -119,7 +119,7 @@ def tell_done(job: Job, done: StepDone, *, log_every: int) -> None:
     for warning in done.warnings:
         job.run.warn(warning)
     if is_due(done.step, log_every, done.total_steps):
-        tell_step(job.events, done)
+        tell_step(job.events, done, job.device)
 
 
 def watch(job: Job, ready: Ready, progress: Progress) -> Progress:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunesmith.models.device import choose_device
+import torch
+
+from tunesmith.models.device import CPU
 from tunesmith.recipe.evaluation import TOKENS_ANSWERED_AT_ONCE, own_metrics
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.task import has_head
@@ -23,7 +25,9 @@ class AnswersAsk:
     exact: bool
 
 
-def answers_ask(recipe: Recipe, held_out: Sequence[int]) -> AnswersAsk | None:
+def answers_ask(
+    recipe: Recipe, held_out: Sequence[int], device: torch.device = CPU
+) -> AnswersAsk | None:
     """Return what the answers to held-out rows of these lengths ask for; None where none are."""
     part = recipe.evaluation
     scored = bool(own_metrics(recipe.task) or part.metrics)
@@ -36,5 +40,5 @@ def answers_ask(recipe: Recipe, held_out: Sequence[int]) -> AnswersAsk | None:
     return AnswersAsk(
         cached=at_once * (longest + part.max_new_tokens),
         read=at_once * longest,
-        exact=recipe.model.base is None and choose_device(recipe.model).type == "cpu",
+        exact=recipe.model.base is None and device == CPU,
     )

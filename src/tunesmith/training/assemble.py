@@ -58,7 +58,7 @@ def assemble(
     original = Originals(folder).weight
     shares = shares_prefix(recipe)
     if head is None:
-        model = load_base(folder, recipe.model).to(device)
+        model = load_base(folder, recipe.model, device)
         method = apply_method(
             model,
             part,
@@ -77,8 +77,8 @@ def assemble(
         seed=seed,
         pad_id=tokenizer.pad_token_id,
         separator=separator_of(tokenizer),
+        device=device,
     )
-    headed.model.to(device)
     method = apply_headed(headed, part, seed=seed, original=original, steps=steps)
     _set_up_layers(headed.model, recipe, recompute, tell)
     objective = HeadObjective(headed, share_prefix=shares, recompute=recompute)

@@ -28,6 +28,7 @@ def describe_environment(
     data_sha256: Mapping[str, str],
     special_tokens: Mapping[str, int | None],
     dtype: str,
+    device: str = "cpu",
     base: str | None,
     seed: int,
     ranks: int = 1,
@@ -36,7 +37,7 @@ def describe_environment(
     return {
         "tunesmith": __version__,
         "packages": {name: version(name) for name in PACKAGES},
-        "device": "cpu",
+        "device": device,
         "ranks": ranks,
         "threads": torch.get_num_threads(),
         "machine": hardware.describe(),

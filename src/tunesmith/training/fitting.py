@@ -22,7 +22,8 @@ from tunesmith.data.collate import Batch, to_batch
 from tunesmith.data.pack import MicroBatch, group_by_length
 from tunesmith.data.render import Example
 from tunesmith.methods.base import AppliedMethod
-from tunesmith.models.device import put_back_random_state, random_state
+from tunesmith.models.device import give_back_unused, put_back_random_state, random_state
+from tunesmith.models.linear import device_of
 from tunesmith.training.loss import LanguageModel
 from tunesmith.training.objective import Objective
 from tunesmith.training.step import SINGLE, TOKENS, MicroBatchTooLarge, StepOutcome, train_step
@@ -84,6 +85,7 @@ def step_that_fits(
         except MicroBatchTooLarge as failed:
             row_ids, num_rows, longest = failed.row_ids, failed.num_rows, failed.longest
         _drop_gradients(model, method)
+        give_back_unused(device_of(model.decoder))
         if not strategy.can_repeat:
             raise RunError(_too_large(row_ids[0], num_rows, longest), code="out_of_memory")
         if num_rows <= objective.rows_together:

@@ -47,11 +47,18 @@ class MemoryDecision:
     warning: str | None
     ranks_here: int = 1
     """Ranks on this machine, each of which needs as much."""
+    device: torch.device = CPU
+    """Whose memory it is."""
 
     @property
     def recompute(self) -> bool:
         """Whether layers are computed again in the backward pass."""
         return self.ask.recompute
+
+    @property
+    def whose(self) -> str:
+        """The memory that counts, in words."""
+        return _whose(self.device)
 
     def estimate(self, trainable: int) -> MemoryEstimate:
         """The estimate once the trained values are counted."""
@@ -91,6 +98,7 @@ def require_machine(
         lengths,
         held_out=held_out,
         dtype_bytes=dtype.itemsize,
+        device=device,
         process_bytes=hardware.resident_bytes() if on_device is None else 0,
         available_bytes=of_host if on_device is None else on_device,
         num_ranks=num_ranks,
@@ -108,6 +116,7 @@ def decide_memory(
     dtype_bytes: int,
     process_bytes: int,
     available_bytes: int,
+    device: torch.device = CPU,
     num_ranks: int = 1,
     ranks_here: int = 1,
 ) -> MemoryDecision:
@@ -121,7 +130,7 @@ def decide_memory(
     room = process_bytes + available_bytes
     spread = spread_of(recipe.strategy, num_ranks)
     ask = _ask(recipe, facts, plan, lengths, dtype_bytes, process_bytes, spread)
-    answers = answers_ask(recipe, held_out)
+    answers = answers_ask(recipe, held_out, device)
     least_answers = answers and replace(answers, exact=False)
     ask = replace(ask, answers=answers)
     if estimate_memory(ask).total > room:  # which is seen again before answers are written
@@ -133,18 +142,19 @@ def decide_memory(
         ask, tokens=ask.longest, later=None, recompute=wanted is not False, answers=least_answers
     )
     if LEAST_SHARE * estimate_memory(least).total > room:
-        raise MachineError(_too_large(least, room, ranks_here), code="memory")
+        raise MachineError(_too_large(least, room, ranks_here, device), code="memory")
     expected = estimate_memory(ask).total
     if expected <= room:
-        return MemoryDecision(ask=ask, warning=None, ranks_here=ranks_here)
+        return MemoryDecision(ask=ask, warning=None, ranks_here=ranks_here, device=device)
     of_all = f" for each of {ranks_here} processes" if ranks_here > 1 else ""
     warning = (
-        f"the run is expected to need {_gigabytes(expected)} and there are {_gigabytes(room)}"
+        f"the run is expected to need {_gigabytes(expected)} of {_whose(device)} and there are "
+        f"{_gigabytes(room)}"
         f"{of_all}; "
         "where memory runs out, micro-batches are halved; to do: lower "
         "training.micro_batch_tokens, or see docs/memory.md"
     )
-    return MemoryDecision(ask=ask, warning=warning, ranks_here=ranks_here)
+    return MemoryDecision(ask=ask, warning=warning, ranks_here=ranks_here, device=device)
 
 
 def _ask(
@@ -212,7 +222,7 @@ def _largest_later(
     return largest
 
 
-def _too_large(least: MemoryAsk, room: int, ranks_here: int) -> Fault:
+def _too_large(least: MemoryAsk, room: int, ranks_here: int, device: torch.device) -> Fault:
     needed = estimate_memory(least)
     parts = ", ".join(
         f"{name} {_gigabytes(size)}" for name, size in needed.as_json().items() if name != "total"
@@ -227,7 +237,7 @@ def _too_large(least: MemoryAsk, room: int, ranks_here: int) -> Fault:
         who, each = f"each of {ranks_here} processes on this machine needs", " for each"
     return Fault(
         found=f"{who} at least {needed.total:,} bytes ({parts}); there are {room:,} bytes{each}",
-        where="this machine's memory",
+        where="this machine's memory" if device == CPU else f"the memory of {device}",
         fix="; or ".join(near) if near else "take a smaller model or a machine with more memory",
     )
 
@@ -277,6 +287,10 @@ def _spread_further(ask: MemoryAsk) -> Iterator[tuple[str, MemoryAsk]]:
                     ask, spread=spread_of(engine, spread.ranks), packed=ask.packed and stage == 2
                 ),
             )
+
+
+def _whose(device: torch.device) -> str:
+    return "memory" if device == CPU else "the GPU's memory"
 
 
 def _gigabytes(size: int) -> str:

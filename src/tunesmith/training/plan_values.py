@@ -43,5 +43,6 @@ def plan_values(
         "activation_checkpointing": memory.recompute,
         "memory": (estimate := memory.estimate(trainable)).as_json(),
         "ranks_on_this_machine": memory.ranks_here,
+        "memory_on": memory.device.type,
         "memory_of_all_ranks": memory.ranks_here * estimate.total,
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+import torch
+
 from tunesmith.core import hardware
 from tunesmith.core.events import EventLog
 from tunesmith.core.run_dir import RunDir, write_bytes, write_json
@@ -14,6 +16,7 @@ from tunesmith.data.pack import StepPlan
 from tunesmith.data.pipeline import RunData, require_trainable
 from tunesmith.data.prepared.tokenizer_source import TokenizerSource
 from tunesmith.methods.base import AppliedMethod
+from tunesmith.models.device import taken_bytes
 from tunesmith.models.facts import ModelFacts
 from tunesmith.recipe.training import TrainingPart
 from tunesmith.training.batch_plan import BatchPlan
@@ -82,7 +85,7 @@ def tell_plan(
         f"plan: {len(plan):,} steps over {values['tokens']:,} tokens; "
         f"{values['trainable_parameters']:,} of {facts.parameters:,} parameters are trained, in "
         f"{_kept_as(memory.ask.base, dtype)}; "
-        f"{values['memory']['total'] / 1e9:.1f} GB of memory expected"
+        f"{values['memory']['total'] / 1e9:.1f} GB of {memory.whose} expected"
     )
     if memory.ranks_here > 1:
         text += (
@@ -99,8 +102,9 @@ def _kept_as(base: str | None, dtype: str) -> str:
     return dtype if base is None else f"{dtype} on a base in {base}"
 
 
-def tell_step(events: EventLog, done: StepDone) -> None:
-    """Write a step's numbers."""
+def tell_step(events: EventLog, done: StepDone, device: torch.device) -> None:
+    """Write a step's numbers, with the memory that is taken of the host and of a GPU."""
+    on_device = taken_bytes(device)
     outcome = asdict(done.outcome)
     measures = outcome.pop("measures")
     events.write(
@@ -112,6 +116,7 @@ def tell_step(events: EventLog, done: StepDone) -> None:
         seconds=done.seconds,
         tokens_per_second=done.outcome.tokens / done.seconds,
         memory_bytes=hardware.resident_bytes(),
+        **({} if on_device is None else {"device_memory_bytes": on_device}),
         **outcome,
         **measures,
     )

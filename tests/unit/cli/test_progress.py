@@ -18,6 +18,11 @@ def test_a_plain_line_has_time_step_loss_rate_memory_and_time_left() -> None:
     assert text == "10:00:00 step 5/20  loss 1.2346  821 tokens/s  memory 1.0 GiB  1m40s left"
 
 
+def test_of_a_run_on_a_gpu_its_memory_is_told() -> None:
+    event = step(5, loss=1.0, memory_bytes=2 << 30, device_memory_bytes=1 << 30)
+    assert plain_text(event, None) == "10:00:00 step 5/20  loss 1.0000  GPU memory 1.0 GiB"
+
+
 def test_a_live_line_has_a_bar() -> None:
     assert live_text(step(5), None).startswith("[=====---------------] step 5/20")
     assert live_text(step(20), None).startswith("[====================]")

@@ -9,6 +9,8 @@ from tunesmith.core.errors import MachineError
 from tunesmith.models.device import CPU, choose_device, compute_on, repeatable
 from tunesmith.models.load import choose_dtype
 from tunesmith.recipe.model import ModelPart
+from tunesmith.training.strategies import start
+from tunesmith.training.strategies.ranks import ONE_RANK, Ranks
 
 
 def part(device: str) -> ModelPart:
@@ -33,11 +35,24 @@ def test_processes_take_the_gpus_in_turn_and_asking_for_a_dtype_takes_none(
     found = [choose_device(part("auto"), rank) for rank in range(3)]
     assert [str(device) for device in found] == ["cuda:0", "cuda:1", "cuda:0"]
     assert choose_device(part("cpu"), 1) == CPU
-    assert choose_dtype(part("cuda")) == "bf16"
+    assert choose_dtype(part("cuda"), found[1]) == "bf16"
     assert taken == []
     compute_on(found[1])
     compute_on(CPU)
     assert taken == [found[1]]
+
+
+def test_two_processes_on_one_gpu_are_refused_with_the_number_of_gpus(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpus = ["GPU-a", "GPU-b", "GPU-a"]
+    monkeypatch.setattr(start, "gpu_id", lambda _: gpus[0])
+    monkeypatch.setattr(Ranks, "everybody", lambda *_: gpus)
+    with pytest.raises(MachineError, match="processes 0 and 2 are on one GPU") as caught:
+        start.require_own_gpus(ONE_RANK, torch.device("cuda", 0))
+    assert "here 2" in caught.value.faults[0].fix
+    gpus[2] = "GPU-c"
+    start.require_own_gpus(ONE_RANK, torch.device("cuda", 0))
 
 
 def test_a_gpu_that_is_not_there_is_refused_and_not_missed_by_default(

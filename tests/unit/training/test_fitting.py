@@ -20,6 +20,7 @@ from tunesmith.methods.base import AppliedMethod
 from tunesmith.methods.select import apply_method
 from tunesmith.recipe.method import FullMethod, LoraMethod
 from tunesmith.recipe.training import TrainingPart
+from tunesmith.training import fitting
 from tunesmith.training.loop import StepDone, train_steps
 from tunesmith.training.loss import LanguageModel, SummedLoss, summed_loss
 from tunesmith.training.optimizer import make_optimizer
@@ -75,8 +76,11 @@ def test_a_step_that_ran_out_of_memory_is_made_again_with_the_same_numbers(
 ) -> None:
     whole, exact = train(monkeypatch, Memory(None))
     memory = Memory(70, error)
+    given_back: list[torch.device] = []
+    monkeypatch.setattr(fitting, "give_back_unused", given_back.append)
     halved, ours = train(monkeypatch, memory)
     assert memory.failures == 1  # the smaller size is kept: no step fails again
+    assert given_back == [torch.device("cpu")]
     assert [done.outcome.loss for done in halved] == pytest.approx(
         [done.outcome.loss for done in whole], rel=1e-4
     )
@@ -117,6 +121,8 @@ def test_other_errors_are_not_taken_for_it() -> None:
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_memory(ValueError("out of memory"))
     assert is_out_of_memory(RuntimeError(CPU_WORDS))
+    words = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    assert is_out_of_memory(RuntimeError(words))
 
 
 def test_what_the_failed_frames_held_is_let_go() -> None:

@@ -85,7 +85,8 @@ class Zero:
         self._trained = method.trainable
         self.ranks.copy_from_main(self._trained.values())
         method.publish()
-        library = self._library = _import_library(self.ranks)
+        device = next(iter(self._trained.values())).device
+        library = self._library = _import_library(self.ranks, device)
         root: nn.Module = Held(self._trained.values())
         if self.is_sharded:
             leave_packed_way(model, scored)
@@ -96,16 +97,16 @@ class Zero:
                 library.utils.set_z3_leaf_modules(root, list(adapters))
         with _quiet():
             self.engine, *_ = library.initialize(
-                model=root, optimizer=optimizer, config=self.config()
+                model=root, optimizer=optimizer, config=self.config(device)
             )
         if self.is_sharded:
             for parameter in scored.head.parameters():
                 library.zero.register_external_parameter(root, parameter)
 
-    def config(self) -> dict[str, Any]:
+    def config(self, device: torch.device) -> dict[str, Any]:
         """The engine's settings."""
         zero: dict[str, Any] = {"stage": self.part.zero}
-        if not torch.cuda.is_available():
+        if device.type != "cuda":
             zero["overlap_comm"] = False  # its streams are a GPU's
         if self.part.offload is not None:
             zero["offload_optimizer"] = {"device": self.part.offload}
@@ -287,11 +288,9 @@ class Zero:
         self._link_moments()
 
 
-def _import_library(ranks: Ranks) -> Any:
+def _import_library(ranks: Ranks, device: torch.device) -> Any:
     """Import the library and let it use the connections that there are."""
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    os.environ.setdefault("LOCAL_RANK", str(ranks.place.local_rank))
+    _tell_place(ranks, device)
     # The engine calls exchanges by names that torch has replaced since.
     warnings.filterwarnings("ignore", message=REPLACED, category=FutureWarning)
     with _quiet():
@@ -302,6 +301,20 @@ def _import_library(ranks: Ranks) -> Any:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
     return deepspeed
+
+
+def _tell_place(ranks: Ranks, device: torch.device) -> None:
+    """Let the library compute on this device.
+
+    It takes the GPU whose number is LOCAL_RANK, which is another one's where each process sees a
+    GPU of its own, numbered 0, as on a Ray cluster.
+    """
+    if device.type == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    number = str(ranks.place.local_rank if device.type == "cpu" else device.index)
+    for name in ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"):
+        if name == "LOCAL_RANK" or name in os.environ:  # it wants both to be the same
+            os.environ[name] = number
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from tunesmith.data.pack import MicroBatch
 from tunesmith.methods.base import AppliedMethod
 from tunesmith.methods.dora import DoraLinear
+from tunesmith.models.linear import device_of
 from tunesmith.models.tensor_parts import Rows
 from tunesmith.recipe.strategy import FsdpStrategy
 from tunesmith.training.checkpoint import TrainingState, copy_on_host
@@ -155,8 +156,8 @@ class FullyCut:
                 unit.reshard()
 
     def _cut(self, model: nn.Module, decoder: Any) -> Any:
-        device = "cuda" if next(model.parameters()).is_cuda else "cpu"
-        pins = torch.cuda.is_available()
+        device = device_of(model).type
+        pins = device == "cuda"
         policy = CPUOffloadPolicy(pin_memory=pins) if self.part.offload else OffloadPolicy()
         settings: dict[str, Any] = {
             "mesh": init_device_mesh(device, (self.ranks.size,)),

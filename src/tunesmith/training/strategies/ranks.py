@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from tunesmith.core.rank_place import ALONE, RankPlace
+from tunesmith.models.device import CPU
 from tunesmith.training.strategies.watch import Watch
 
 Value = TypeVar("Value")
@@ -148,11 +149,11 @@ class Ranks:
 ONE_RANK = Ranks()
 
 
-def join(place: RankPlace, watch: Watch | None = None) -> Ranks:
-    """Meet the other ranks, where there are any."""
+def join(place: RankPlace, watch: Watch | None = None, device: torch.device = CPU) -> Ranks:
+    """Meet the other ranks, where there are any; what is on a GPU is exchanged over NCCL."""
     if place.size > 1:
         dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
             init_method=place.meeting,
             rank=place.rank,
             world_size=place.size,

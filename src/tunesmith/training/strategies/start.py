@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import assert_never
 
-from tunesmith.core.errors import Fault, RecipeError, RunError
+import torch
+
+from tunesmith.core.errors import Fault, MachineError, RecipeError, RunError
 from tunesmith.core.rank_place import RankPlace
 from tunesmith.core.run_dir import RunDir
 from tunesmith.data.pack import StepPlan
+from tunesmith.models.device import CPU, gpu_id
 from tunesmith.recipe.deepspeed_config import engine_settings
 from tunesmith.recipe.method import FullMethod
 from tunesmith.recipe.recipe import Recipe
@@ -97,12 +100,35 @@ def strategy_warnings(recipe: Recipe, size: int, plan: Sequence[StepPlan]) -> It
         )
 
 
+def require_own_gpus(ranks: Ranks, device: torch.device) -> None:
+    """See to it that no two ranks are on one GPU, which NCCL refuses in words of its own.
+
+    Which GPU a number means depends on the process: on a Ray cluster each has a GPU 0.
+
+    Raises:
+        MachineError: there are more processes than GPUs.
+    """
+    gpus = ranks.everybody(gpu_id(device))
+    shared = next((gpu for gpu in gpus if gpu is not None and gpus.count(gpu) > 1), None)
+    if shared is None:
+        return
+    first, second, *_ = (rank for rank, gpu in enumerate(gpus) if gpu == shared)
+    known = len({gpu for gpu in gpus if gpu is not None})
+    fault = Fault(
+        found=f"processes {first} and {second} are on one GPU ({shared})",
+        where="recipe: strategy.processes",
+        fix=f"start a process for each GPU, here {known}, or set model.device: cpu",
+    )
+    raise MachineError(fault, code="ranks")
+
+
 def meet(
     recipe: Recipe,
     place: RankPlace,
     run_dir: RunDir,
     tell: Callable[[RunError], None],
     is_stopping: Callable[[], bool],
+    device: torch.device = CPU,
 ) -> Ranks:
     """Meet the other ranks, and begin to watch over them; `tell` is called where one hangs."""
     if place.size == 1 or isinstance(recipe.strategy, SingleStrategy):
@@ -110,7 +136,7 @@ def meet(
         return Ranks(place)
     watch = Watch(run_dir.ranks, place, recipe.strategy.hang_after_s, tell, is_stopping)
     watch.start()
-    return join(place, watch)
+    return join(place, watch, device)
 
 
 def make_strategy(recipe: Recipe, ranks: Ranks) -> Strategy:
