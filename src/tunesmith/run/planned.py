@@ -52,7 +52,7 @@ def plan_run(job: Job, inputs: Inputs) -> Planned:
     device = job.device
     compute_on(device)
     require_own_gpus(ranks, device)
-    dtype = choose_dtype(recipe.model, device)
+    dtype = ranks.share(choose_dtype(recipe.model, device))  # where machines differ, rank 0's
     require_strategy(recipe, dtype)
     keep_environment(job, inputs, dtype)
     memory = require_machine(
@@ -63,8 +63,7 @@ def plan_run(job: Job, inputs: Inputs) -> Planned:
         DTYPES[dtype],
         device=device,
         held_out=held_out.lengths.tolist(),
-        num_ranks=ranks.size,
-        ranks_here=ranks.place.local_size,
+        ranks=ranks,
     )
     warnings = (memory.warning, *strategy_warnings(recipe, ranks.size, steps))
     for warning in warnings:

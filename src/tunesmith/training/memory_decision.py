@@ -34,6 +34,7 @@ from tunesmith.training.memory import (
 from tunesmith.training.optimizer import require_optimizer
 from tunesmith.training.spread import Spread, spread_of
 from tunesmith.training.strategies.division import divide
+from tunesmith.training.strategies.ranks import ONE_RANK, Ranks
 
 RANK_OF_OTHERS = 8  # most other methods train fewer values than low rank 8; the plan counts them
 LEAST_SHARE = 0.85  # the estimate is within 15% of what is measured
@@ -74,13 +75,13 @@ def require_machine(
     *,
     device: torch.device = CPU,
     held_out: Sequence[int] = (),
-    num_ranks: int = 1,
-    ranks_here: int = 1,
+    ranks: Ranks = ONE_RANK,
 ) -> MemoryDecision:
     """See to it that this machine can carry the run out, as it stands now.
 
     Of several ranks on this machine each has its share of the memory, or a GPU of its own, whose
-    memory then counts.
+    memory then counts. All decide by the rank that has least: what spreads weights waits for ever
+    where one rank computes layers again and another does not.
 
     Raises:
         MachineError: the optimizer or a compiled layer does not work here, or there is not enough
@@ -89,8 +90,9 @@ def require_machine(
     require_optimizer(recipe.training.optimizer, device)
     if recipe.training.compile_layers:
         require_compiler(device)
-    on_device = free_bytes(device)
+    on_device, ranks_here = free_bytes(device), ranks.place.local_size
     of_host = hardware.available_memory_bytes(swap=True) // ranks_here
+    least = min(ranks.everybody(of_host if on_device is None else on_device))
     return decide_memory(
         recipe,
         facts,
@@ -100,8 +102,8 @@ def require_machine(
         dtype_bytes=dtype.itemsize,
         device=device,
         process_bytes=hardware.resident_bytes() if on_device is None else 0,
-        available_bytes=of_host if on_device is None else on_device,
-        num_ranks=num_ranks,
+        available_bytes=least,
+        num_ranks=ranks.size,
         ranks_here=ranks_here,
     )
 

@@ -10,27 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.fakes.tiny_llama import make_llama
 from tests.fakes.tiny_run import make_model_folder, make_rows, make_run
+from tunesmith.core import hardware
 from tunesmith.core.errors import MachineError, RecipeError
 from tunesmith.core.events import read_events
 from tunesmith.core.run_dir import read_json
-from tunesmith.data.pack import plan_steps
+from tunesmith.data.pack import StepPlan, plan_steps
 from tunesmith.methods.base import count_trainable
 from tunesmith.methods.select import apply_method
 from tunesmith.models.facts import ModelFacts, read_facts
 from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.method import LoraMethod
 from tunesmith.recipe.strategy import DdpStrategy, DeepSpeedStrategy, FsdpStrategy, SingleStrategy
-from tunesmith.training.memory import (
-    MemoryAsk,
-    adapter_values,
-    estimate_memory,
-    whole_values,
-)
-from tunesmith.training.memory_decision import MemoryDecision, decide_memory
+from tunesmith.training.memory import MemoryAsk, adapter_values, estimate_memory, whole_values
+from tunesmith.training.memory_decision import MemoryDecision, decide_memory, require_machine
 from tunesmith.training.spread import spread_of
+from tunesmith.training.strategies.ranks import Ranks
 
 LENGTHS = [300] * 40
 PROCESS = 500 * 10**6
@@ -65,6 +63,20 @@ def decide(
         held_out=held_out,
         num_ranks=ranks, ranks_here=ranks,
     )  # fmt: skip
+
+
+def test_ranks_decide_by_the_one_that_has_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"model": "m", "task": "chat", "data": {"train": "f"}, "method": "lora"}
+    recipe = load_recipe(given).recipe
+    plan = (StepPlan(1, 1.0, (tuple(range(6)),)),)
+    monkeypatch.setattr(hardware, "available_memory_bytes", lambda **_: 64 * 10**9)
+
+    def decided() -> MemoryDecision:
+        return require_machine(recipe, SMALL, plan, LENGTHS, torch.float32)
+
+    assert not decided().recompute
+    monkeypatch.setattr(Ranks, "everybody", lambda _, own: [own, 2 * 10**9])
+    assert decided().recompute
 
 
 def test_there_is_room_so_nothing_changes() -> None:
