@@ -24,6 +24,8 @@ NAME = "pretend"
 TAKEN, MOST_TAKEN, MOST_IN_TENSORS = 3 * 10**6, 5 * 10**6, 4 * 10**6
 # What may have a tensor on either side.
 COPIES = {"_to_copy", "copy_", "_copy_from"}
+# What takes no number of the host's either, as other operations do.
+STRICT = {"_fused_adamw_"}
 _library: Any = None
 
 
@@ -83,7 +85,7 @@ def _compute(func: Any, args: Any, kwargs: Any) -> Any:
     def on_cpu(value: Any) -> Any:
         if isinstance(value, OnDevice):
             return value.values
-        if isinstance(value, Tensor) and value.dim() and name not in COPIES:
+        if isinstance(value, Tensor) and not _may_be_there(name, value):
             raise RuntimeError(f"{name}: tensors on {NAME}:0 and on {value.device}")
         return torch.device("cpu") if isinstance(value, torch.device) else value
 
@@ -98,6 +100,10 @@ def _compute(func: Any, args: Any, kwargs: Any) -> Any:
         return computed
     made = tree_map(lambda value: OnDevice(value) if isinstance(value, Tensor) else value, computed)
     return return_and_correct_aliasing(func, args, kwargs, made)
+
+
+def _may_be_there(name: str, of_host: Tensor) -> bool:
+    return name in COPIES or (of_host.dim() == 0 and name not in STRICT)
 
 
 def begin() -> torch.device:

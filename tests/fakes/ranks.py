@@ -14,7 +14,7 @@ import torch
 from tunesmith.core.rank_place import RankPlace
 from tunesmith.training.strategies.ranks import ONE_RANK, join
 
-TIMEOUT_S = 120.0
+TIMEOUT_S = 300.0
 
 
 def in_ranks(work: Callable[..., Any], size: int, *arguments: Any) -> list[Any]:

@@ -284,7 +284,7 @@ class Zero:
             return
         for one in self._flat():
             moments = {word: torch.zeros_like(one) for word in MOMENTS}
-            zero.optimizer.state[one] = {"step": step.clone(), **moments}
+            zero.optimizer.state[one] = {"step": step.to(one.device, copy=True), **moments}
         self._link_moments()
 
 

@@ -85,7 +85,7 @@ def make_moments(zero: Any, step: Tensor) -> None:
     for group in range(len(zero.fp16_groups)):
         with _in_memory(zero, group, changes=True) as flat:
             moments = {word: torch.zeros_like(flat) for word in MOMENTS}
-            zero.optimizer.state[flat] = {"step": step.clone(), **moments}
+            zero.optimizer.state[flat] = {"step": step.to(flat.device, copy=True), **moments}
 
 
 def _is_cut(parameter: Any) -> bool:
