@@ -45,6 +45,13 @@ class EventLog:
         except OSError as error:
             raise disk_error(self.path, error) from error
 
+    def sync(self) -> None:
+        """See that what was written outlives the machine: a checkpoint is nothing without it."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise disk_error(self.path, error) from error
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

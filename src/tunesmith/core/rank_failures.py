@@ -6,6 +6,7 @@ Rank 0 waits for such a word before it tells the run folder that a connection wa
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 
@@ -13,6 +14,8 @@ from tunesmith.core.errors import Fault, RunError, TunesmithError, UserError
 from tunesmith.core.events import Event, EventLog, read_events
 from tunesmith.core.run_dir import RunDir
 from tunesmith.core.stopping import INTERRUPTED, PAUSED
+
+log = logging.getLogger(__name__)
 
 BROKEN = "rank_gone"
 WAIT_S = 6.0
@@ -68,7 +71,7 @@ def run_exit_code(codes: Sequence[int]) -> int:
 
 
 def tell_death(run_dir: RunDir, rank: int, exit_code: int) -> None:
-    """Tell for a rank that has ended without saying why."""
+    """Tell for a rank that has ended without saying why, where the disk takes a word."""
     ended = f"by signal {-exit_code}" if exit_code < 0 else f"with exit code {exit_code}"
     reason = " (killed: often the system, when memory runs out)" if exit_code == -9 else ""
     own = run_dir.of_rank(rank)
@@ -77,9 +80,12 @@ def tell_death(run_dir: RunDir, rank: int, exit_code: int) -> None:
         "where": str(own.log),
         "fix": "see the log; go on from the last checkpoint with --resume",
     }
-    own.path.mkdir(parents=True, exist_ok=True)
-    with EventLog(own.events_jsonl) as events:
-        events.write("error", None, code="rank_died", exit_code=3, faults=[fault])
+    try:
+        own.path.mkdir(parents=True, exist_ok=True)
+        with EventLog(own.events_jsonl) as events:
+            events.write("error", None, code="rank_died", exit_code=3, faults=[fault])
+    except (TunesmithError, OSError) as error:
+        log.error("%s; and it could not be told: %s", fault["found"], error)
 
 
 def _wait_for_word(run_dir: RunDir, size: int) -> TunesmithError | None:

@@ -67,6 +67,7 @@ def finish(job: Job, inputs: Inputs, ready: Ready, progress: Progress, started: 
     if job.ranks.is_main:
         seconds = time.monotonic() - started
         job.events.write("run", run.step, status="succeeded", seconds=seconds)
+        job.events.sync()
         write_json(run_dir.result_json, result)
         write_report(run_dir)
     run.write_state("succeeded")

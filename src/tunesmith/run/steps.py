@@ -174,6 +174,7 @@ class Saver:
 
     def _write(self, progress: Progress, training: TrainingState, parts: Path | None) -> None:
         folder, keep = self.job.whole_run.checkpoints, self.recipe.training.keep_checkpoints
+        self.job.events.sync()  # a run that goes on from here tells no earlier step again
         state = self.method.state if isinstance(self.method, RemembersSteps) else None
         write_checkpoint(folder, progress, training, state, self.shapes, parts)
         prune(folder, keep=keep, held_out=progress.held_out)

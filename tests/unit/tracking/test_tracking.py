@@ -119,6 +119,15 @@ def test_the_real_library_takes_a_run(
         read = EventAccumulator(str(folder))
         read.Reload()
         assert [(it.step, it.value) for it in read.Scalars("train/loss")] == [(1, 2.5), (2, 2.0)]
+    if name == "trackio":
+        from trackio.sqlite_storage import SQLiteStorage
+
+        logs = SQLiteStorage.get_logs("tests", run_dir.path.name)
+        told = [(it["step"], it["train/loss"]) for it in logs if "train/loss" in it]
+        assert told == [(1, 2.5), (2, 2.0)]
+    if name == "wandb":
+        (written,) = folder.rglob("*.wandb")
+        assert written.read_bytes().count(b"train/loss") >= 2
     if name == "mlflow":
         from mlflow import MlflowClient
 
