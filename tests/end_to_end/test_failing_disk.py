@@ -126,7 +126,7 @@ def test_the_user_is_told_what_the_disk_is_and_how_to_go_on(
     found, fix = TOLD[how]
     assert found in errors
     assert fix in errors
-    assert "--resume" in errors
+    assert "resume" in errors
     assert "Traceback" not in errors
     disk.mend()
     made = losses_of(run_dir)
