@@ -38,7 +38,14 @@ def begin(run: TrackedRun) -> WandbRun:
         dir=str(run.folder),
         config=dict(run.settings),
         mode="offline",
-        settings=wandb.Settings(silent=True, console="off"),
+        settings=wandb.Settings(
+            silent=True,
+            console="off",
+            # They tell of the process that follows the run and of its machine, which nobody asked.
+            x_disable_stats=True,
+            x_disable_meta=True,
+            disable_git=True,
+        ),
     )
     begun.define_metric("*", step_metric="step")
     return WandbRun(begun, run.folder)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from tunesmith.cli import track as verb
 from tunesmith.cli.main import main
+from tunesmith.core.errors import RunError
 from tunesmith.core.events import EventLog
 from tunesmith.core.run_dir import RunDir, RunState, write_json
 from tunesmith.tracking.export import export_run
@@ -98,19 +101,44 @@ def test_a_library_that_is_absent_is_named_with_its_extra(
     assert "pip install 'tunesmith[wandb]'" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def trackio_store(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
+    """Trackio's store for all tests: the library looks for it once, when it is imported."""
+    with pytest.MonkeyPatch.context() as patched:
+        folder = tmp_path_factory.mktemp("trackio")
+        patched.setenv("TRACKIO_DIR", str(folder))
+        yield folder
+
+
+@pytest.mark.usefixtures("trackio_store")
+@pytest.mark.filterwarnings("default")
+def test_numbers_that_trackio_could_not_keep_are_told(
+    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if find_spec("trackio") is None:
+        pytest.skip("trackio is an extra that is not installed")
+    from trackio.sqlite_storage import SQLiteStorage
+
+    def full(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(SQLiteStorage, "bulk_log", full)
+    with pytest.raises(RunError, match="the store holds 0 of the"):
+        export_run(run_dir, "trackio", project="full")
+
+
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("name", list(LIBRARIES))
 def test_the_real_library_takes_a_run(
-    run_dir: RunDir, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run_dir: RunDir, name: str, monkeypatch: pytest.MonkeyPatch, trackio_store: Path
 ) -> None:
     if find_spec(LIBRARIES[name]) is None:
         pytest.skip(f"{name} is an extra that is not installed")
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     export_run(run_dir, name, project="tests")
     folder = run_dir.path / "tracking" / name
     if name == "trackio":
-        assert any((tmp_path / "trackio").rglob("*"))
+        assert any(trackio_store.rglob("*"))
     else:
         assert any(path.is_file() for path in folder.rglob("*"))
     if name == "tensorboard":
