@@ -90,6 +90,7 @@ def _strategy_faults(recipe: Recipe, locate: Callable[[KeyPath], str]) -> Iterat
         case DeepSpeedStrategy():
             engine, lower = f"ZeRO {strategy.zero}", "set strategy.zero: 2"
             where, spreads_weights = locate(("strategy", "zero")), strategy.zero == 3
+            yield from _disk_faults(strategy, locate)
         case FsdpStrategy():
             engine, lower = "FSDP", "use strategy: {type: deepspeed, zero: 2} or ddp"
             where, spreads_weights = locate(("strategy", "type")), True
@@ -113,6 +114,33 @@ def _strategy_faults(recipe: Recipe, locate: Callable[[KeyPath], str]) -> Iterat
         )
     if spreads_weights:
         yield from _spread_faults(recipe, engine, where, lower)
+
+
+def _disk_faults(strategy: DeepSpeedStrategy, locate: Callable[[KeyPath], str]) -> Iterator[Fault]:
+    """What offload to a disk needs."""
+    path = ("strategy", "offload_path")
+    if strategy.offload != "disk":
+        if strategy.offload_path is not None:
+            yield Fault(
+                found=f"strategy.offload_path: {strategy.offload_path}, and nothing is to lie on "
+                "a disk",
+                where=locate(path),
+                fix="set strategy.offload: disk, or remove strategy.offload_path",
+            )
+        return
+    if strategy.zero != 3:
+        yield Fault(
+            found=f"strategy.offload: disk with ZeRO {strategy.zero}, which keeps whole weights at "
+            "hand; the engine moves state to a disk with ZeRO 3 only",
+            where=locate(("strategy", "zero")),
+            fix="set strategy.zero: 3, or strategy.offload: cpu",
+        )
+    if strategy.offload_path is None:
+        yield Fault(
+            found="strategy.offload: disk, and no folder for it",
+            where=locate(path),
+            fix="set strategy.offload_path to a folder on a fast disk of the machine's own",
+        )
 
 
 def _spread_faults(recipe: Recipe, engine: str, where: str, lower: str) -> Iterator[Fault]:

@@ -103,7 +103,10 @@ def _decided(recipe: Recipe, strategy: DeepSpeedStrategy) -> dict[str, tuple[str
     """By the file's path: the recipe's key, and its value."""
     part = recipe.training
     offload = ("strategy.offload", strategy.offload or "none")
+    folder = ("strategy.offload_path", strategy.offload_path)
     return {
+        "zero_optimization.offload_optimizer.nvme_path": folder,
+        "zero_optimization.offload_param.nvme_path": folder,
         "zero_optimization.stage": ("strategy.zero", strategy.zero),
         "zero_optimization.offload_optimizer.device": offload,
         "zero_optimization.offload_param.device": offload,
@@ -126,6 +129,8 @@ def _leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, A
 
 
 def _is_same(value: Any, known: Any) -> bool:
+    if value == "nvme":  # the engine's word for any disk
+        value = "disk"
     if isinstance(value, str) and isinstance(known, str):
         return value.lower() == known.lower()
     return bool(value == known)

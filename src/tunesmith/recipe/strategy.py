@@ -67,8 +67,20 @@ class DeepSpeedStrategy(Part):
         ),
     ] = 2
     offload: Annotated[
-        Literal["cpu"] | None,
-        Field(description="Keep what is spread in the host's memory; of use with GPUs only."),
+        Literal["cpu", "disk"] | None,
+        Field(
+            description="Keep what is spread in the host's memory, of use with GPUs only; or, with "
+            "zero: 3, weights and the optimizer's state on a disk, of use where memory is short "
+            "and the disk is fast."
+        ),
+    ] = None
+    offload_path: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="For offload: disk, a folder on that disk, of this machine alone; the run "
+            "makes a folder in it and removes it at its end.",
+        ),
     ] = None
     processes: Processes = "auto"
     hang_after_s: HangAfter = 600.0

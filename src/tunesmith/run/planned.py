@@ -16,9 +16,11 @@ from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.inputs import Inputs
 from tunesmith.run.job import Job
 from tunesmith.training.environment import compare_environments, describe_environment
+from tunesmith.training.memory import offload_bytes
 from tunesmith.training.memory_decision import MemoryDecision, require_machine
 from tunesmith.training.preference_setup import units_of
 from tunesmith.training.schedule import count_warmup_steps
+from tunesmith.training.strategies.offload import require_offload_room
 from tunesmith.training.strategies.start import (
     require_own_gpus,
     require_strategy,
@@ -65,6 +67,8 @@ def plan_run(job: Job, inputs: Inputs) -> Planned:
         held_out=held_out.lengths.tolist(),
         ranks=ranks,
     )
+    needed = ranks.place.local_size * offload_bytes(memory.ask)
+    require_offload_room(recipe.strategy, job.whole_run.path, needed)
     warnings = (memory.warning, *strategy_warnings(recipe, ranks.size, steps))
     for warning in warnings:
         if warning:

@@ -40,6 +40,7 @@ from tunesmith.recipe.target import RayTarget
 from tunesmith.run.carry_out import carry_out
 from tunesmith.run.job import Job
 from tunesmith.tracking.beside import Trackers, start_trackers
+from tunesmith.training.strategies.offload import offload_files
 from tunesmith.training.strategies.ranks import ONE_RANK, leave
 from tunesmith.training.strategies.start import make_strategy, meet, require_place
 
@@ -96,9 +97,10 @@ def run_rank(run_dir: RunDir, place: RankPlace) -> int:
             if ranks.is_main:
                 clear_half_written(own.path)
                 trackers = start_trackers(recipe.tracking, own, run.warn)
-            job = Job(run, run_dir, make_strategy(recipe, ranks), stop, trackers, device)
-            carry_out(recipe, job)
-            leave(ranks)
+            strategy = make_strategy(recipe, ranks, run_dir.path)
+            with offload_files(recipe.strategy, run_dir.path, place):
+                carry_out(recipe, Job(run, run_dir, strategy, stop, trackers, device))
+                leave(ranks)
         except StoppedEarly as request:
             run.write_state("stopped", message=request.reason)
             events.write("run", run.step, status="stopped", message=request.reason)

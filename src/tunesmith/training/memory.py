@@ -10,7 +10,7 @@
                  one layer where layers are computed again
     working      one layer's gradients, a chunk of logits, the optimizer's largest tensor, a matrix
                  that is made again from a quantised one
-    exchange     what several ranks send each other at once
+    exchange     what several ranks send each other at once, and what is read from a disk at once
     whole        what weights that are spread need beyond all this while they are put together, to
                  load, evaluate and save
     answers      what answers to held-out rows need beyond all this: keys and values, and fp32
@@ -34,7 +34,15 @@ from tunesmith.models.row_attention import KEPT_KEYS, QUERIES_PER_TILE
 from tunesmith.recipe.training import OptimizerName
 from tunesmith.training.answers_ask import AnswersAsk
 from tunesmith.training.loss import LOGIT_CHUNK_BYTES
-from tunesmith.training.spread import ALONE, BUCKET_VALUES, LIVE_VALUES, Spread
+from tunesmith.training.spread import (
+    ALONE,
+    BUCKET_VALUES,
+    LIVE_VALUES,
+    STATE_BUFFERS,
+    STEPPED_VALUES,
+    WEIGHT_BUFFERS,
+    Spread,
+)
 from tunesmith.training.strategies.ranks import PIECE_BYTES
 
 # Measured on a model of 135 M parameters: the matrix library's kernels, and what the allocator
@@ -44,6 +52,7 @@ ALLOCATOR_SHARE = 0.1
 QUANTISED_BLOCK = 64
 EMBEDDING_NAMES = frozenset({"embed_tokens", "wte", "embed_in", "word_embeddings"})
 HEAD_NAMES = frozenset({"lm_head", "embed_out"})
+ON_DISK = ("weights", "masters", "optimizer")
 OPTIMIZER_BYTES: dict[OptimizerName, float] = {
     "adamw": 8.0,
     "adamw-8bit": 2.0 + 2 * 4 / 256,
@@ -123,6 +132,8 @@ def estimate_memory(ask: MemoryAsk) -> MemoryEstimate:
 def _estimate(ask: MemoryAsk, *, has_gradients: bool) -> MemoryEstimate:
     spread, activations = ask.spread, _activation_bytes(ask)
     state = _state_bytes(ask)
+    if spread.on_disk:
+        state |= dict.fromkeys(ON_DISK, 0)
     steps = {
         "gradients": _gradient_bytes(ask, activations, has_gradients=has_gradients),
         "activations": activations,
@@ -139,6 +150,14 @@ def _estimate(ask: MemoryAsk, *, has_gradients: bool) -> MemoryEstimate:
         allocator=0 if spread.weights else int(ALLOCATOR_SHARE * sum(parts.values())),
         **parts,
     )
+
+
+def offload_bytes(ask: MemoryAsk) -> int:
+    """What a rank keeps on a disk: its part of the weights, of fp32 copies, gradients, moments."""
+    if not ask.spread.on_disk:
+        return 0
+    trained = (4 + 4 + OPTIMIZER_BYTES[ask.optimizer]) * ask.trainable
+    return ask.spread.part(_weight_bytes(ask) + _adapter_bytes(ask) + trained, spread=True)
 
 
 def adapter_values(facts: ModelFacts, rank: int) -> int:
@@ -200,13 +219,14 @@ def _exchange_bytes(ask: MemoryAsk) -> int:
     """What an exchange takes beside what is exchanged."""
     facts, spread = ask.facts, ask.spread
     if spread.ranks == 1:
-        return 0
+        return _disk_buffer_bytes(ask)
     if spread.weights:  # the layer at work, the one behind it, the matrices at both ends, gradients
         layer, ends = _layer_values(facts), facts.vocab * facts.hidden * (1 if facts.tied else 2)
-        values = max(2 * layer + ends, min(facts.parameters, LIVE_VALUES) * spread.copies)
+        live = LIVE_VALUES * (spread.copies and not spread.on_disk)
+        values = max(2 * layer + ends, min(facts.parameters, live))
         buffer = 2 * min(ask.trainable, BUCKET_VALUES) * spread.copies
         gradients = layer + ends if ask.rank == 0 else 0
-        return values * ask.dtype_bytes + 4 * (buffer + gradients)
+        return values * ask.dtype_bytes + 4 * (buffer + gradients) + _disk_buffer_bytes(ask)
     if spread.optimizer:
         buffer = 2 * 4 * min(ask.trainable, BUCKET_VALUES)  # and what is sent of it
         # After its update a rank is given all others' weights, by gloo in a copy of the whole; with
@@ -215,6 +235,16 @@ def _exchange_bytes(ask: MemoryAsk) -> int:
         joined = spread.part(4 * ask.trainable, spread=True) if spread.gradients else 0
         return max(buffer, weights + joined)
     return 2 * min(4 * ask.trainable, PIECE_BYTES)
+
+
+def _disk_buffer_bytes(ask: MemoryAsk) -> int:
+    """What the engine reads from a disk into: parts of weights, and a group that is stepped."""
+    if not ask.spread.on_disk:
+        return 0
+    largest = -(-ask.facts.vocab * ask.facts.hidden // ask.spread.ranks)
+    group = min(-(-ask.trainable // ask.spread.ranks), STEPPED_VALUES + largest)
+    weights = WEIGHT_BUFFERS * largest + group  # and what a stepped group is written through
+    return weights * ask.dtype_bytes + STATE_BUFFERS * 4 * group
 
 
 def _weight_bytes(ask: MemoryAsk) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from tunesmith.data.pack import StepPlan
@@ -12,6 +12,7 @@ from tunesmith.methods.trained import trained_kinds
 from tunesmith.models.facts import ModelFacts
 from tunesmith.recipe.training import TrainingPart
 from tunesmith.training.batch_plan import BatchPlan
+from tunesmith.training.memory import offload_bytes
 from tunesmith.training.memory_decision import MemoryDecision
 from tunesmith.training.optimizer import decay_of
 
@@ -45,4 +46,6 @@ def plan_values(
         "ranks_on_this_machine": memory.ranks_here,
         "memory_on": memory.device.type,
         "memory_of_all_ranks": memory.ranks_here * estimate.total,
+        "offload_disk_bytes": memory.ranks_here
+        * offload_bytes(replace(memory.ask, trainable=trainable)),
     }

@@ -35,17 +35,25 @@ BUCKET_VALUES = 2**23
 # ZeRO 3 keeps so many values put together from a forward to its backward pass. The engine's own
 # default, 1e9, is every weight of a small model, which then is spread between steps only.
 LIVE_VALUES = 2**24
+# With offload to a disk so many values are read, stepped and written at once, and the engine's
+# pools are so many tensors: a value, its gradient and two moments; parts of weights.
+STEPPED_VALUES = 2**22
+STATE_BUFFERS, WEIGHT_BUFFERS = 4, 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """What is divided over `ranks`; `copies` where the engine steps fp32 copies of fp32 values."""
+    """What is divided over `ranks`; `copies` where the engine steps fp32 copies of fp32 values.
+
+    `on_disk`: weights, copies and moments lie on a disk and not in memory.
+    """
 
     ranks: int = 1
     optimizer: bool = False
     gradients: bool = False
     weights: bool = False
     copies: bool = False
+    on_disk: bool = False
 
     def part(self, size: float, *, spread: bool) -> int:
         """Return a rank's part of so many bytes."""
@@ -69,6 +77,7 @@ def spread_of(strategy: Strategy, num_ranks: int) -> Spread:
                 gradients=strategy.zero > 1,
                 weights=strategy.zero > 2,
                 copies=True,
+                on_disk=strategy.offload == "disk",
             )
         case FsdpStrategy():
             return Spread(ranks=num_ranks, optimizer=True, gradients=True, weights=True)

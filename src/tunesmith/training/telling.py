@@ -92,6 +92,10 @@ def tell_plan(
             f" for each process, {values['memory_of_all_ranks'] / 1e9:.1f} GB for the "
             f"{memory.ranks_here} on this machine"
         )
+    if values["offload_disk_bytes"]:
+        text += (
+            f"; {values['offload_disk_bytes'] / 1e9:.1f} GB on the disk of strategy.offload_path"
+        )
     events.write("plan", message=text, **values)
     if batch.processes.value > 1:
         events.write("note", message=str(batch))

@@ -55,6 +55,7 @@ def test_what_the_recipe_does_not_decide_goes_to_the_engine(tmp_path: Path) -> N
         ({"optimizer": {"params": {"lr": 1e-3}}}, ("is 0.001", "learning_rate is 0.0001")),
         ({"optimizer": {"type": "Lion"}}, ("'Lion'", "'adamw'")),
         ({"zero_optimization": {"offload_optimizer": {"device": "cpu"}}}, ("'cpu'", "'none'")),
+        ({"zero_optimization": {"offload_param": {"device": "nvme"}}}, ("'nvme'", "'none'")),
         ({"gradient_accumulation_steps": 4}, ("steps is 4", "about 4 micro-batches")),
         ({"scheduler": {"type": "WarmupLR"}}, ("'WarmupLR'", "schedule is cosine")),
         ({"fp16": {"enabled": True}}, ("is True", "model.dtype is False")),

@@ -25,9 +25,15 @@ from tunesmith.models.facts import ModelFacts, read_facts
 from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.method import LoraMethod
 from tunesmith.recipe.strategy import DdpStrategy, DeepSpeedStrategy, FsdpStrategy, SingleStrategy
-from tunesmith.training.memory import MemoryAsk, adapter_values, estimate_memory, whole_values
+from tunesmith.training.memory import (
+    MemoryAsk,
+    adapter_values,
+    estimate_memory,
+    offload_bytes,
+    whole_values,
+)
 from tunesmith.training.memory_decision import MemoryDecision, decide_memory, require_machine
-from tunesmith.training.spread import spread_of
+from tunesmith.training.spread import LIVE_VALUES, spread_of
 from tunesmith.training.strategies.ranks import Ranks
 
 LENGTHS = [300] * 40
@@ -262,6 +268,20 @@ def test_the_larger_of_a_steps_first_and_later_micro_batches_counts() -> None:
     assert estimate_memory(ask(**full, later=10)) == first
     assert estimate_memory(ask(**full, later=1000)) == both
     assert both.total > estimate_memory(ask(**full, later=900)).total > first.total
+
+
+def test_what_lies_on_a_disk_is_not_in_memory() -> None:
+    disk = DeepSpeedStrategy(type="deepspeed", zero=3, offload="disk", offload_path="/x")
+    asked: Any = {"packed": False, "dtype_bytes": 2}
+    held = estimate_memory(ask(**asked, spread=spread_of(ZERO[3], 4)))
+    moved = estimate_memory(ask(**asked, spread=spread_of(disk, 4)))
+    assert moved.weights == moved.masters == moved.optimizer == 0
+    assert moved.gradients == held.gradients > 0
+    assert moved.exchange > held.exchange - 2 * LIVE_VALUES  # the buffers that are read into
+    a_value = 2 + 4 + 4 + 8  # weights, fp32 copies, gradients, moments
+    parts = offload_bytes(ask(**asked, spread=spread_of(disk, 4)))
+    assert parts == pytest.approx(a_value * SMALL.parameters / 4, rel=1e-6)
+    assert offload_bytes(ask(**asked, spread=spread_of(ZERO[3], 4))) == 0
 
 
 def test_weights_that_are_spread_are_whole_again_to_evaluate_and_to_save() -> None:

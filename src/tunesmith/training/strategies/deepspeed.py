@@ -19,9 +19,10 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,10 +44,14 @@ from tunesmith.training.strategies.division import seed_of
 from tunesmith.training.strategies.ranks import Ranks
 from tunesmith.training.strategies.zero_parts import (
     MOMENTS,
+    ON_DISK,
     cut_for,
+    disk_buffers,
     joined_on_main,
     make_moments,
     pieces,
+    prepared_for_disk,
+    require_one_type,
     whole_on_main,
 )
 
@@ -63,6 +68,8 @@ class Zero:
     max_gradient_norm: float
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Further ones, of the engine's own."""
+    offload_folder: Path | None = None
+    """For what lies on a disk."""
     engine: Any = None
     can_repeat: bool = False
     _library: Any = None
@@ -95,7 +102,11 @@ class Zero:
             adapters = {type(m) for m in model.modules() if isinstance(m, LoraLinear | DoraLinear)}
             if adapters:  # their matrices are their bases', which they use by themselves
                 library.utils.set_z3_leaf_modules(root, list(adapters))
-        with _quiet():
+        on_disk = nullcontext()
+        if self.offload_folder is not None:
+            require_one_type(self._parameters, self.ranks.size)
+            on_disk = prepared_for_disk(library, pins=device.type == "cuda")
+        with _quiet(), on_disk:
             self.engine, *_ = library.initialize(
                 model=root, optimizer=optimizer, config=self.config(device)
             )
@@ -109,9 +120,9 @@ class Zero:
         if device.type != "cuda":
             zero["overlap_comm"] = False  # its streams are a GPU's
         if self.part.offload is not None:
-            zero["offload_optimizer"] = {"device": self.part.offload}
+            zero["offload_optimizer"] = self._offload(device)
             if self.is_sharded:
-                zero["offload_param"] = {"device": self.part.offload}
+                zero["offload_param"] = self._offload(device)
         is_half = any(one.dtype == torch.bfloat16 for one in self._trained.values())
         asked: dict[str, Any] = {
             "bf16": {"enabled": is_half},
@@ -133,7 +144,16 @@ class Zero:
         if self.is_sharded:
             buffers["stage3_max_live_parameters"] = LIVE_VALUES
             buffers["stage3_max_reuse_distance"] = LIVE_VALUES
+        if self.offload_folder is not None:
+            buffers |= disk_buffers(self._parameters, self.ranks.size)
         return {"zero_optimization": buffers}
+
+    def _offload(self, device: torch.device) -> dict[str, Any]:
+        """Where the engine keeps what it spreads."""
+        if self.offload_folder is None:
+            return {"device": self.part.offload}
+        pins = device.type == "cuda"
+        return {"device": ON_DISK, "nvme_path": str(self.offload_folder), "pin_memory": pins}
 
     def shares(
         self, groups: Sequence[MicroBatch], size_of: Callable[[MicroBatch], int]

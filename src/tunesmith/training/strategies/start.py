@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import assert_never
 
 import torch
@@ -26,6 +27,7 @@ from tunesmith.recipe.strategy import (
 from tunesmith.recipe.task import has_head
 from tunesmith.training.strategies.base import Strategy
 from tunesmith.training.strategies.ddp import DataParallel
+from tunesmith.training.strategies.offload import offload_folder
 from tunesmith.training.strategies.ranks import Ranks, join
 from tunesmith.training.strategies.single import Single
 from tunesmith.training.strategies.watch import Watch, end_with_launcher
@@ -139,7 +141,7 @@ def meet(
     return join(place, watch, device)
 
 
-def make_strategy(recipe: Recipe, ranks: Ranks) -> Strategy:
+def make_strategy(recipe: Recipe, ranks: Ranks, run_folder: Path = Path()) -> Strategy:
     """Return what spreads the steps."""
     match recipe.strategy:
         case SingleStrategy():
@@ -157,6 +159,7 @@ def make_strategy(recipe: Recipe, ranks: Ranks) -> Strategy:
                 training.seed,
                 training.max_gradient_norm,
                 engine_settings(recipe),
+                offload_folder(recipe.strategy, run_folder),
             )
         case FsdpStrategy():
             # So does this part of torch.

@@ -9,9 +9,11 @@ engine). All of this is of the engine's inside, as of 0.19.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -19,9 +21,14 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tunesmith.core.errors import Fault, RecipeError
+from tunesmith.training.spread import STATE_BUFFERS, STEPPED_VALUES, WEIGHT_BUFFERS
+from tunesmith.training.strategies.disk_files import Builder
 from tunesmith.training.strategies.ranks import Ranks
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's, by torch's names
+ON_DISK = "nvme"  # the engine's word for any disk
+SMALLEST = 2**20  # bytes of a part that the engine moves to it
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,75 @@ def make_moments(zero: Any, step: Tensor) -> None:
         with _in_memory(zero, group, changes=True) as flat:
             moments = {word: torch.zeros_like(flat) for word in MOMENTS}
             zero.optimizer.state[flat] = {"step": step.to(flat.device, copy=True), **moments}
+
+
+@contextmanager
+def prepared_for_disk(library: Any, *, pins: bool) -> Generator[None]:
+    """Within the block the engine, which is made in it, takes our files, of its weights' type.
+
+    Where fp16 is not to be had, as on a CPU, it takes bf16 whatever it is told: in
+    `Init._set_dtype`, as of 0.19.8, `dtype or half if ... else bfloat16` is not grouped as meant.
+    """
+    start = library.zero.Init
+    set_dtype = start._set_dtype
+
+    def set_own_dtype(self: Any, settings: Any, dtype: torch.dtype | None) -> None:
+        set_dtype(self, settings, dtype)
+        self.dtype = dtype or self.dtype
+
+    swappers: list[Any] = [
+        import_module(f"{library.__name__}.runtime.swap_tensor.partitioned_{word}_swapper")
+        for word in ("param", "optimizer")
+    ]
+    builders = [swapper.AsyncIOBuilder for swapper in swappers]
+    start._set_dtype = set_own_dtype
+    for swapper in swappers:
+        swapper.AsyncIOBuilder = partial(Builder, pins=pins)
+    try:
+        yield
+    finally:
+        start._set_dtype = set_dtype
+        for swapper, builder in zip(swappers, builders, strict=True):
+            swapper.AsyncIOBuilder = builder
+
+
+def require_one_type(weights: Iterable[nn.Parameter], num_ranks: int) -> None:
+    """See to it that all weights that go to a disk are of one type, as the engine's files are.
+
+    Raises:
+        RecipeError: they are not.
+    """
+    large = [one for one in weights if one.numel() * one.element_size() >= SMALLEST * num_ranks]
+    types = {str(one.dtype).removeprefix("torch.") for one in large}
+    if len(types) > 1:
+        fault = Fault(
+            found=f"weights in {' and '.join(sorted(types))}, and the engine's files are of one "
+            "type",
+            where="recipe: strategy.offload: disk",
+            fix="set model.dtype: fp32, or use strategy.offload: cpu",
+        )
+        raise RecipeError(fault, code="strategy_unsupported")
+
+
+def disk_buffers(weights: Iterable[nn.Parameter], num_ranks: int) -> Mapping[str, Any]:
+    """Return the sizes of the engine's buffers between memory and a disk.
+
+    A weight that is together keeps one of its few buffers, of the largest part, so none may stay
+    beyond its module.
+    """
+    largest = max(-(-one.numel() // num_ranks) for one in weights)
+    return {
+        "offload_optimizer": {"buffer_count": STATE_BUFFERS},
+        "offload_param": {
+            "buffer_count": WEIGHT_BUFFERS,
+            "buffer_size": largest,
+            "max_in_cpu": 0,
+        },
+        "sub_group_size": STEPPED_VALUES,
+        "stage3_max_live_parameters": 0,
+        "stage3_max_reuse_distance": 0,
+        "stage3_prefetch_bucket_size": 0,
+    }
 
 
 def _is_cut(parameter: Any) -> bool:
