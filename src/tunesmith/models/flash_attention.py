@@ -7,7 +7,9 @@ its keys and values are laid before those of each row.
     queries  P P P | a a a a | b b b | . .
     keys     P P P | P P P a a a a | P P P b b b | . .        P: shared prefix, a, b rows, . filling
 
-What they compute is what models/row_attention.py computes, to the rounding of 16 bits.
+What they compute is what models/row_attention.py computes, to the rounding of 16 bits. They are
+asked for by their own name: torch.nn.attention.varlen, which asks for them, too, takes other
+arguments in each version of torch, and may choose kernels that count queries from the first key.
 
 Shapes: N tokens, M keys with the prefix before each row, H query heads, K key-value heads, D head
 width, R rows, P tokens of the prefix.
@@ -15,7 +17,6 @@ width, R rows, P tokens of the prefix.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
@@ -39,17 +40,7 @@ def computes(weight: Tensor, head_width: int) -> bool:
         and head_width <= WIDEST_HEAD
         and head_width % HEAD_MULTIPLE == 0
         and torch.cuda.get_device_capability(weight.device) >= OLDEST_CAPABILITY
-        and _has_kernels()
     )
-
-
-def _has_kernels() -> bool:
-    """Whether this torch offers them with what is asked of them here; older ones do not."""
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return False
-    return {"scale", "window_size", "enable_gqa"} <= set(inspect.signature(varlen_attn).parameters)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +68,7 @@ class FlashLayout:
         self, query_NHD: Tensor, key_NKD: Tensor, value_NKD: Tensor, *, scale: float
     ) -> Tensor:
         """Softmax attention of each row over itself and the shared prefix; returns [N, H, D]."""
-        from torch.nn.attention.varlen import varlen_attn
-
-        output = varlen_attn(
+        found = torch.ops.aten._flash_attention_forward(
             query_NHD.contiguous(),
             self._before_each_row(key_NKD),
             self._before_each_row(value_NKD),
@@ -87,11 +76,14 @@ class FlashLayout:
             self.key_ends,
             self.most_queries,
             self.most_keys,
+            0.0,  # dropout
+            True,  # causal: the last query sees the last key
+            False,  # no mask is given back
             scale=scale,
-            window_size=(-1 if self.window is None else self.window - 1, 0),
-            enable_gqa=True,
+            window_size_left=-1 if self.window is None else self.window - 1,
+            window_size_right=0,
         )
-        assert isinstance(output, Tensor)
+        output: Tensor = found[0]
         return output
 
     def _before_each_row(self, tensor_NKD: Tensor) -> Tensor:
