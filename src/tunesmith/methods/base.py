@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-Shape = tuple[int, ...]
+from tunesmith.models.tensor_parts import Shape
 
 
 class AppliedMethod(Protocol):
