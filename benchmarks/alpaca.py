@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from tunesmith.methods.select import apply_method
 from tunesmith.models import packed_llama
 from tunesmith.models.device import CPU
 from tunesmith.models.facts import read_facts
+from tunesmith.models.hidden_states import compile_layers
 from tunesmith.models.load import choose_dtype, load_base
 from tunesmith.models.originals import Originals
 from tunesmith.models.prepare import prepare_model
@@ -79,6 +81,8 @@ def main() -> None:
     model: Any = load_base(prepared.folder, recipe.model)
     original = Originals(prepared.folder).weight
     method = apply_method(model, recipe.method, seed=0, original=original)
+    if options.compiled:
+        compile_layers(model)
     part = recipe.training
     plan = plan_steps(
         [len(example.tokens) for example in examples],
@@ -88,6 +92,7 @@ def main() -> None:
         micro_batch_tokens=part.micro_batch_tokens,
         seed=0,
     )
+    step_rates: list[float] = []
     start = time.perf_counter()
     for done in train_steps(
         language_model(
@@ -106,6 +111,7 @@ def main() -> None:
         peak_rate=recipe.learning_rate,
         pad_id=0,
     ):
+        step_rates.append(done.outcome.tokens / done.seconds)
         print(f"step {done.step}/{done.total_steps} loss {done.outcome.loss:.4f}", flush=True)
     seconds = time.perf_counter() - start
     peak = hardware.peak_resident_bytes()
@@ -114,6 +120,7 @@ def main() -> None:
         "seconds": seconds,
         "tokens": tokens,
         "tokens_per_second": tokens / seconds,
+        "tokens_per_second_of_a_step": statistics.median(step_rates),
         "peak_rss_bytes": peak,
         "held_out_loss": held_out_loss(model, source.tokenizer, options),
         "steps": len(plan),
@@ -135,6 +142,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--tokens-per-step", type=int, default=1536)
     parser.add_argument("--micro-batch-tokens", type=int, default=3072)
     parser.add_argument("--optimizer", default="adamw")
+    parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--without", choices=("shared-prefix", "kept-memory", *LEFT_OUT))
     parser.add_argument("--out", default="tunesmith.json")
     return parser.parse_args()
