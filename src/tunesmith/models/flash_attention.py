@@ -36,11 +36,14 @@ def computes(weight: Tensor, head_width: int) -> bool:
     """Whether the kernels can compute a model with such weights."""
     return (
         weight.is_cuda
-        and weight.dtype in (torch.bfloat16, torch.float16)
-        and head_width <= WIDEST_HEAD
-        and head_width % HEAD_MULTIPLE == 0
+        and take(weight.dtype.itemsize, head_width)
         and torch.cuda.get_device_capability(weight.device) >= OLDEST_CAPABILITY
     )
+
+
+def take(dtype_bytes: int, head_width: int) -> bool:
+    """Whether the kernels know heads of such a width in such a dtype."""
+    return dtype_bytes == 2 and head_width <= WIDEST_HEAD and head_width % HEAD_MULTIPLE == 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """The one loss: cross-entropy summed over supervised tokens, with the sum of their weights.
 
 Logits exist only at supervised positions and only a chunk at a time: with a vocabulary of 49,152,
-the logits of 2,048 positions would be 400 MB in fp32, a chunk of 128 is 25 MB and stays in the
+the logits of 2,048 positions would be 400 MB in fp32, a chunk of 128 is 25 MB and stays in a CPU's
 cache. The gradient with respect to the hidden states is made in the same pass, so no chunk is
 computed twice. Sums only: whoever divides, divides once, by the weight of the whole step.
 
@@ -26,6 +26,7 @@ from tunesmith.models.linear import bias_of, weight_of
 from tunesmith.models.load import backbone, output_head
 
 LOGIT_CHUNK_BYTES = 32 * 2**20
+LOGIT_CHUNK_BYTES_ON_GPU = 256 * 2**20  # enough rows to keep it busy
 # Positions are filled up with weight 0, as the line is (models/row_attention.py): few shapes.
 POSITION_MULTIPLE = 32
 
@@ -129,7 +130,7 @@ def log_probs(model: LanguageModel, hidden_SC: Tensor, targets_S: Tensor) -> Ten
     """Return [S]: log p of each target, without gradient, a chunk of logits at a time."""
     head = _matrices(model, hidden_SC)
     found_S = hidden_SC.new_empty(len(targets_S), dtype=torch.float32)
-    for chunk in _chunks(len(targets_S), vocabulary=len(head.weight_VC)):
+    for chunk in _chunks(len(targets_S), vocabulary=len(head.weight_VC), on_gpu=hidden_SC.is_cuda):
         logits = _logits(head.raw(hidden_SC, chunk), model)
         targets = targets_S[chunk, None]
         found_S[chunk] = logits.gather(-1, targets)[:, 0] - logits.logsumexp(-1)
@@ -218,7 +219,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_up = torch.zeros_like(up, dtype=torch.float32) if up is not None and needs_up else None
         total = hidden.new_zeros((), dtype=torch.float64)
         correct = hidden.new_zeros((), dtype=torch.int64)
-        for chunk in _chunks(len(hidden), vocabulary=len(weight)):
+        for chunk in _chunks(len(hidden), vocabulary=len(weight), on_gpu=hidden.is_cuda):
             logits = _logits(head.raw(hidden, chunk), model)
             target = targets[chunk, None]
             if counts:
@@ -253,8 +254,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return (*scaled, None, None, None, None)
 
 
-def _chunks(num_positions: int, *, vocabulary: int) -> Iterator[slice]:
-    size = LOGIT_CHUNK_BYTES // (4 * vocabulary)
+def logit_chunk_bytes(*, on_gpu: bool) -> int:
+    """How large the logits of a chunk may be, in fp32."""
+    return LOGIT_CHUNK_BYTES_ON_GPU if on_gpu else LOGIT_CHUNK_BYTES
+
+
+def _chunks(num_positions: int, *, vocabulary: int, on_gpu: bool) -> Iterator[slice]:
+    size = logit_chunk_bytes(on_gpu=on_gpu) // (4 * vocabulary)
     size = max(1, size // POSITION_MULTIPLE) * POSITION_MULTIPLE
     for first in range(0, num_positions, size):
         yield slice(first, first + size)

@@ -29,11 +29,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
+from tunesmith.models import flash_attention
 from tunesmith.models.facts import ModelFacts
 from tunesmith.models.row_attention import KEPT_KEYS, QUERIES_PER_TILE
 from tunesmith.recipe.training import OptimizerName
 from tunesmith.training.answers_ask import AnswersAsk
-from tunesmith.training.loss import LOGIT_CHUNK_BYTES
+from tunesmith.training.loss import logit_chunk_bytes
 from tunesmith.training.spread import (
     ALONE,
     BUCKET_VALUES,
@@ -83,6 +84,7 @@ class MemoryAsk:
     packed: bool
     recompute: bool
     process_bytes: int
+    on_gpu: bool = False
     later: int | None = None
     matrices: int = 0  # in fp32 of each layer's size, which some methods keep
     wide_inputs: bool = False  # each linear's input is kept in fp32, too
@@ -141,7 +143,7 @@ def _estimate(ask: MemoryAsk, *, has_gradients: bool) -> MemoryEstimate:
         "exchange": _exchange_bytes(ask),
     }
     all_weights = _weight_bytes(ask) + _adapter_bytes(ask)
-    put_together = (all_weights + LOGIT_CHUNK_BYTES) * spread.weights
+    put_together = (all_weights + logit_chunk_bytes(on_gpu=ask.on_gpu)) * spread.weights
     whole = max(0, put_together - sum(steps.values()))
     answers = max(0, put_together + _answer_bytes(ask) - sum(steps.values()) - whole)
     parts = {**state, **steps, "whole": whole, "answers": answers}
@@ -295,6 +297,8 @@ def _layer_bytes_a_token(ask: MemoryAsk) -> float:
         values += int(1.5 * (5 * facts.hidden + query + facts.mlp))
     if ask.wide_inputs and ask.dtype_bytes < 4:
         values += 4 // ask.dtype_bytes * (5 * facts.hidden + query + facts.mlp)
+    if ask.packed and ask.on_gpu and flash_attention.take(ask.dtype_bytes, facts.head_width):
+        return ask.dtype_bytes * values + 4 * facts.heads  # a normalizer for each query
     if ask.packed:
         return ask.dtype_bytes * (values + facts.heads * _kept_keys(ask.longest))
     # Norms in fp32, activations kept apart, rotated beside unrotated; scores of all keys.
@@ -313,7 +317,7 @@ def _kept_keys(longest: int) -> float:
 def _working_bytes(ask: MemoryAsk) -> int:
     facts, size = ask.facts, ask.dtype_bytes
     layer = ask.tokens * size * (4 * facts.mlp + 4 * facts.hidden)
-    logits = LOGIT_CHUNK_BYTES * (1 if size == 4 else 2)
+    logits = logit_chunk_bytes(on_gpu=ask.on_gpu) * (1 if size == 4 else 2)
     largest = 0
     if ask.rank == 0:
         largest = facts.vocab * facts.hidden * 4

@@ -134,7 +134,7 @@ def decide_memory(
     ask = _ask(recipe, facts, plan, lengths, dtype_bytes, process_bytes, spread)
     answers = answers_ask(recipe, held_out, device)
     least_answers = answers and replace(answers, exact=False)
-    ask = replace(ask, answers=answers)
+    ask = replace(ask, answers=answers, on_gpu=device.type == "cuda")
     if estimate_memory(ask).total > room:  # which is seen again before answers are written
         ask = replace(ask, answers=least_answers)
     wanted = recipe.training.activation_checkpointing

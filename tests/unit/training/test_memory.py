@@ -21,12 +21,14 @@ from tunesmith.core.run_dir import read_json
 from tunesmith.data.pack import StepPlan, plan_steps
 from tunesmith.methods.base import count_trainable
 from tunesmith.methods.select import apply_method
+from tunesmith.models.device import CPU
 from tunesmith.models.facts import ModelFacts, read_facts
 from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.method import LoraMethod
 from tunesmith.recipe.strategy import DdpStrategy, DeepSpeedStrategy, FsdpStrategy, SingleStrategy
 from tunesmith.training.memory import (
     MemoryAsk,
+    _kept_keys,
     adapter_values,
     estimate_memory,
     offload_bytes,
@@ -52,6 +54,7 @@ def decide(
     dtype_bytes: int = 4,
     held_out: Sequence[int] = (),
     micro_batch_tokens: int = 2048,
+    device: torch.device = CPU,
     **parts: Any,
 ) -> MemoryDecision:
     recipe = {"model": "m", "task": "chat", "data": {"train": "f"}, "method": "lora", **parts}
@@ -66,7 +69,7 @@ def decide(
     return decide_memory(
         load_recipe(recipe).recipe, facts, plan, LENGTHS,
         dtype_bytes=dtype_bytes, process_bytes=PROCESS, available_bytes=available,
-        held_out=held_out,
+        held_out=held_out, device=device,
         num_ranks=ranks, ranks_here=ranks,
     )  # fmt: skip
 
@@ -161,6 +164,22 @@ def test_each_part_follows_its_cause() -> None:
     quantised = estimate_memory(ask(base="nf4")).weights - 2 * head
     assert 0.5 < quantised / (SMALL.parameters - head) < 0.53
     assert estimate_memory(ask(base="nf4", double_quant=False)).weights > quantised + 2 * head
+
+
+def test_kernels_of_a_gpu_keep_no_probabilities_and_take_more_logits_at_once() -> None:
+    bf16 = ask(dtype_bytes=2, rank=8)
+    in_tiles, by_kernels = estimate_memory(bf16), estimate_memory(replace(bf16, on_gpu=True))
+    # in tiles the probabilities of some keys a query, by kernels a normalizer: 2 bytes and 4
+    kept = SMALL.layers * bf16.tokens * SMALL.heads
+    expected = kept * (2 * _kept_keys(bf16.longest) - 4)
+    assert in_tiles.activations - by_kernels.activations == pytest.approx(expected)
+    assert by_kernels.working - in_tiles.working == 2 * (256 - 32) * 2**20
+    in_fp32 = ask(dtype_bytes=4, rank=8)
+    assert (
+        estimate_memory(replace(in_fp32, on_gpu=True)).activations
+        == estimate_memory(in_fp32).activations
+    )
+    assert decide(64 * 10**9, device=torch.device("cuda")).ask.on_gpu
 
 
 def test_answers_need_copies_and_a_cache_as_far_as_a_step_has_not_had_as_much() -> None:
