@@ -104,13 +104,17 @@ STRATEGIES = [
 ]
 
 
+@pytest.fixture(scope="module", name="on_cpu")
+def one_process_on_the_cpu(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    return run_on(tmp_path_factory.mktemp("one") / "on-cpu", CPU, method=LORA)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
 def test_a_process_for_each_gpu_makes_the_run_of_one_on_the_cpu(
-    tmp_path: Path, strategy: dict[str, Any]
+    tmp_path: Path, on_cpu: RunDir, strategy: dict[str, Any]
 ) -> None:
     if strategy["type"] == "deepspeed":
         pytest.importorskip("deepspeed", reason="the extra deepspeed is not installed")
-    on_cpu = run_on(tmp_path / "on-cpu", CPU, method=LORA)
     spread = {**strategy, "processes": PROCESSES}
     on_gpus = run_on(tmp_path / "on-gpus", GPU, method=LORA, strategy=spread)
     assert losses_of(on_gpus) == pytest.approx(losses_of(on_cpu), rel=1e-3)
