@@ -7,6 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Generator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,7 @@ from tunesmith.core.events import EventLog
 from tunesmith.core.run_dir import RunDir, RunState, write_json
 from tunesmith.tracking.export import export_run
 from tunesmith.tracking.numbers import Numbers, numbers_of, settings_of
+from tunesmith.tracking.to_wandb import WandbRun
 from tunesmith.tracking.tracker import LIBRARIES, TrackedRun
 
 
@@ -99,6 +101,36 @@ def test_a_library_that_is_absent_is_named_with_its_extra(
     monkeypatch.setattr("tunesmith.tracking.tracker.find_spec", lambda _: None)
     assert main(["track", str(run_dir.path), "--to", "wandb"]) == 2
     assert "pip install 'tunesmith[wandb]'" in capsys.readouterr().err
+
+
+@dataclass
+class OfflineRun:
+    """A run of wandb's whose disk takes so many bytes."""
+
+    file: Path
+    room: int
+    id: str = "x"
+
+    def log(self, values: dict[str, float]) -> None:
+        """Take values."""
+
+    def finish(self, *, exit_code: int) -> None:
+        """Write what fits."""
+        assert exit_code == 0
+        self.file.parent.mkdir(parents=True)
+        self.file.write_bytes(b"0" * self.room)
+
+
+def test_numbers_that_wandb_could_not_keep_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunesmith.tracking.to_wandb.WRITTEN_WITHIN_S", 0.1)
+    for room, is_told in ((0, True), (1000, False)):
+        folder = tmp_path / str(room)
+        run = WandbRun(OfflineRun(folder / "wandb" / "offline-run-x" / "run-x.wandb", room), folder)
+        run.log(Numbers(step=1, at=0.0, values={"train/loss": 2.0}))
+        with pytest.raises(RunError, match="wrote 0 bytes") if is_told else nullcontext():
+            run.end(succeeded=True)
 
 
 @pytest.fixture(scope="module")
