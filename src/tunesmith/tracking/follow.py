@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except Exception as error:
         log.exception("the export has failed")
-        log.error("%s: %s", type(error).__name__, error)
+        said = " ".join(str(error).split())  # the last line is what the run tells
+        log.error("%s: %s", type(error).__name__, said)
         return 1
     log.info("%s", told)
     return 0
