@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
@@ -19,42 +18,12 @@ from tunesmith.data.data_file import DataFile
 from tunesmith.data.readers.kind import find_kind
 from tunesmith.data.readers.suffix import KIND_OF_SUFFIX, suffix_of
 from tunesmith.data.row import RowFault
+from tunesmith.recipe.hub_name import HubName
 
 _ANSWER_S = 10
-_NAME = re.compile(
-    r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)"
-    r"(?:@(?P<revision>[\w./-]+))?(?::(?P<split>[\w./*?-]+))?(?:@(?P<later_revision>[\w./-]+))?"
-)
-_FILE_SUFFIX = re.compile(r"\.[A-Za-z]\w*")
 _SPLITS = ("train", "validation", "test", "valid", "dev", "val", "eval", "training")
 _KINDS = ("parquet", "jsonl", "json", "csv")
 _ABOUT_THE_DATA = ("dataset_info", "dataset_dict", "dataset_infos", "state", "metadata")
-
-
-@dataclass(frozen=True, slots=True)
-class HubName:
-    """The parts of a data set's name."""
-
-    repo: str
-    split: str = "train"
-    revision: str | None = None
-
-    def __str__(self) -> str:
-        """The name in one piece."""
-        at = f"@{self.revision}" if self.revision else ""
-        return f"{self.repo}:{self.split}{at}"
-
-
-def parse_hub_name(text: str) -> HubName | None:
-    """Return the parts of a hub name, or None where the text rather is a path."""
-    match = _NAME.fullmatch(text)
-    if match is None:
-        return None
-    suffix = PurePosixPath(match["repo"]).suffix
-    if _FILE_SUFFIX.fullmatch(suffix):  # data/train.jsn is a path with a slip of the pen
-        return None
-    revision = match["revision"] or match["later_revision"]
-    return HubName(match["repo"], match["split"] or "train", revision)
 
 
 def find_on_hub(name: HubName) -> Sequence[DataFile | RowFault]:

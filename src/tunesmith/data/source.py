@@ -23,12 +23,13 @@ from pathlib import Path
 from tunesmith.core.errors import DataError
 from tunesmith.core.placed import as_named, placed
 from tunesmith.data.data_file import DataFile as DataFile
-from tunesmith.data.hub_dataset import find_on_hub, parse_hub_name
+from tunesmith.data.hub_dataset import find_on_hub
 from tunesmith.data.readers.kind import find_kind
 from tunesmith.data.readers.suffix import KIND_OF_SUFFIX, suffix_of
 from tunesmith.data.row import RowFault
 from tunesmith.data.samples import sample_path
 from tunesmith.recipe.data import SAMPLE_PREFIX
+from tunesmith.recipe.hub_name import parse_hub_name
 
 _BRACES = re.compile(r"\{([^{}/,]+(?:,[^{}/,]+)+)\}")
 _WILDCARDS = "*?["

@@ -23,6 +23,7 @@ from tunesmith.recipe.continued import expand_adapter
 from tunesmith.recipe.data import SAMPLE_PREFIX
 from tunesmith.recipe.deepspeed_config import engine_settings
 from tunesmith.recipe.faults import to_faults
+from tunesmith.recipe.hub_name import parse_hub_name
 from tunesmith.recipe.recipe import Recipe, expand_shorthand, with_rates
 from tunesmith.recipe.recipe_file import read_recipe_text
 from tunesmith.recipe.strategy import DeepSpeedStrategy
@@ -281,7 +282,9 @@ def _is_path(part: str | int, value: str, base: Path) -> bool:
     if part == "strategy":
         return True
     if part == "data":
-        return not value.startswith(SAMPLE_PREFIX) and not value.strip().endswith("%")
+        if value.startswith(SAMPLE_PREFIX) or value.strip().endswith("%"):
+            return False
+        return parse_hub_name(value) is None or (base / value).exists()
     # a model's name is a path only when it says so, or when there is such a path
     says_so = value.startswith((".", "~", "/")) or value.endswith(".gguf")
     return says_so or ("/" in value and (base / value).exists())

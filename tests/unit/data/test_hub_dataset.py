@@ -9,10 +9,11 @@ import pytest
 from huggingface_hub import errors
 
 from tunesmith.core.errors import DataError
-from tunesmith.data.hub_dataset import HubName, choose_files, parse_hub_name
+from tunesmith.data.hub_dataset import choose_files
 from tunesmith.data.row import RowFault
 from tunesmith.data.rows import Row, read_rows
 from tunesmith.data.source import find_files
+from tunesmith.recipe.hub_name import HubName, parse_hub_name
 
 
 @dataclass

@@ -362,3 +362,17 @@ def test_yaml_that_a_recipe_does_not_need_is_refused(write, text: str, word: str
 def test_a_date_and_a_word_of_digits_stay_text(write) -> None:
     path = write(LEAST.replace("model: tiny", "model: {source: a/b, revision: 2024-01-31}"))
     assert load_recipe(path).recipe.model.revision == "2024-01-31"
+
+
+def test_a_data_set_on_the_hub_is_no_path_unless_there_is_one(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "model: m\ntask: chat\ndata: {train: 'owner/name:train', validation: 'owner/own'}\n"
+    )
+    data = load_recipe(recipe).recipe.data
+    assert (data.train, data.validation) == ("owner/name:train", "owner/own")
+    (tmp_path / "owner" / "own").mkdir(parents=True)
+    data = load_recipe(recipe).recipe.data
+    assert (data.train, data.validation) == ("owner/name:train", str(tmp_path / "owner" / "own"))
+    recipe.write_text("model: m\ntask: chat\ndata: {train: rows/train.jsonl}\n")
+    assert load_recipe(recipe).recipe.data.train == str(tmp_path / "rows" / "train.jsonl")
