@@ -30,7 +30,7 @@ from tunesmith.core.rank_place import LAUNCHER_PID, MEETING_FILE
 from tunesmith.core.run_dir import RunDir, disk_error
 from tunesmith.core.run_lock import require_free
 from tunesmith.recipe.load import recipe_from_resolved
-from tunesmith.recipe.strategy import num_processes
+from tunesmith.recipe.processes import num_processes
 
 LOOK_EVERY_S = 0.1
 MEETING = "meeting"  # the file in which the ranks find each other
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run_dir = RunDir.open(folder)
     try:
         require_free(run_dir, patience_s=LAUNCHER_IS_GONE_S)
-        size = num_processes(recipe_from_resolved(run_dir.resolved_json).strategy)
+        size = num_processes(recipe_from_resolved(run_dir.resolved_json))
         _make_folder(run_dir.ranks)
     except TunesmithError as refused:
         log.error("%s", refused)

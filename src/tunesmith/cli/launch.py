@@ -24,7 +24,7 @@ from tunesmith.core.run_lock import require_free
 from tunesmith.platforms.command import run_command
 from tunesmith.platforms.local import LocalProcess, StopRequest, passed_on_signals, start
 from tunesmith.recipe.load import recipe_from_resolved
-from tunesmith.recipe.strategy import num_processes
+from tunesmith.recipe.processes import num_processes
 from tunesmith.recipe.target import RayTarget
 
 PAUSED = 75
@@ -67,7 +67,7 @@ def _command(run_dir: RunDir) -> Sequence[str]:
     return run_command(
         run_dir.path,
         python=sys.executable,
-        processes=num_processes(recipe.strategy),
+        processes=num_processes(recipe),
         on_ray=isinstance(recipe.target, RayTarget),
     )
 

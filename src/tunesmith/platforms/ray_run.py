@@ -44,7 +44,14 @@ from tunesmith.platforms.ray_cluster import (
     nodes,
 )
 from tunesmith.platforms.ray_folder import Folder, SharedFolder, stored_folder
-from tunesmith.platforms.room import Share, count_fitting, count_processes, no_room, share_of
+from tunesmith.platforms.room import (
+    Share,
+    count_fitting,
+    count_processes,
+    no_room,
+    share_of,
+    usable,
+)
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.target import RayTarget
 
@@ -83,8 +90,9 @@ def carry_out(run_dir: RunDir, recipe: Recipe, stop: StopRequests) -> int:
     stop.check()
     with connected(target.address) as address:
         stop.listen()  # Ray has taken the signals
-        processes = count_processes(recipe.strategy, nodes())
-        share = share_of(target.cores, processes, nodes())
+        there = usable(nodes(), recipe.model)
+        processes = count_processes(recipe.strategy, there)
+        share = share_of(target.cores, processes, there)
         wanted = Wanted(address=address, processes=processes, share=share, wait_s=target.wait_s)
         folder = _folder(run_dir, recipe, target, stop)
         restarts = 0

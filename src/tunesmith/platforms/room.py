@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tunesmith.core.errors import Fault, MachineError
+from tunesmith.recipe.model import ModelPart
 from tunesmith.recipe.strategy import SingleStrategy, Strategy
 
 
@@ -34,6 +35,13 @@ class Share:
         """For people: `1 GPU and 4 cores`."""
         cores = f"{self.cores} core" + "s" * (self.cores != 1)
         return f"{self.gpus} GPU and {cores}" if self.gpus else cores
+
+
+def usable(nodes: Sequence[Node], model: ModelPart) -> list[Node]:
+    """Return the nodes with what a recipe may use of them."""
+    if model.device != "cpu":
+        return list(nodes)
+    return [replace(node, gpus=0) for node in nodes]
 
 
 def count_processes(strategy: Strategy, nodes: Sequence[Node]) -> int:

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunesmith.core.extras import require_extra
-from tunesmith.core.hardware import count_gpus
 from tunesmith.recipe.part import Part
 
 Processes = Annotated[
@@ -111,16 +110,6 @@ Strategy = SingleStrategy | DdpStrategy | DeepSpeedStrategy | FsdpStrategy
 StrategyPart = Annotated[Strategy, Field(discriminator="type")]
 STRATEGY_TYPES = ("single", "ddp", "deepspeed", "fsdp")
 STRATEGIES = (SingleStrategy, DdpStrategy, DeepSpeedStrategy, FsdpStrategy)
-PROCESSES_WITHOUT_GPU = 2
-
-
-def num_processes(strategy: Strategy) -> int:
-    """How many processes a strategy asks for on this machine."""
-    if isinstance(strategy, SingleStrategy):
-        return 1
-    if strategy.processes != "auto":
-        return strategy.processes
-    return count_gpus() or PROCESSES_WITHOUT_GPU
 
 
 def has_own_masters(strategy: Strategy) -> bool:

@@ -34,8 +34,9 @@ from tunesmith.core.run_record import Run
 from tunesmith.core.stopping import StoppedEarly, StopRequests
 from tunesmith.models.device import choose_device
 from tunesmith.recipe.load import recipe_from_resolved
+from tunesmith.recipe.processes import num_processes
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.recipe.strategy import num_processes, spreads_weights
+from tunesmith.recipe.strategy import spreads_weights
 from tunesmith.recipe.target import RayTarget
 from tunesmith.run.carry_out import carry_out
 from tunesmith.run.job import Job
@@ -76,7 +77,7 @@ def starter_of(recipe: Recipe) -> str | None:
     """Return the module that starts the recipe's ranks; None where this process is all of it."""
     if isinstance(recipe.target, RayTarget):
         return "tunesmith.platforms.ray"
-    return "tunesmith.launch" if num_processes(recipe.strategy) > 1 else None
+    return "tunesmith.launch" if num_processes(recipe) > 1 else None
 
 
 def run_rank(run_dir: RunDir, place: RankPlace) -> int:

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tunesmith.data.pack import StepPlan
+from tunesmith.recipe.processes import num_processes
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.recipe.strategy import num_processes
 
 LAUNCHER = "launcher"
 
@@ -65,7 +65,7 @@ def plan_batch(
         return Factor(value, key, origins.get(key, "default"))
 
     processes = factor("strategy.processes", num_ranks)
-    if num_ranks != num_processes(recipe.strategy):
+    if num_ranks != num_processes(recipe):
         processes = Factor(num_ranks, "strategy.processes", LAUNCHER)
     return BatchPlan(
         tokens_per_step=factor("training.tokens_per_step", training.tokens_per_step),

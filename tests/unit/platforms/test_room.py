@@ -9,7 +9,9 @@ from tunesmith.platforms.room import (
     count_processes,
     no_room,
     share_of,
+    usable,
 )
+from tunesmith.recipe.model import ModelPart
 from tunesmith.recipe.strategy import DdpStrategy, SingleStrategy
 
 
@@ -69,3 +71,12 @@ def test_no_room_says_what_is_needed_and_what_is_there() -> None:
     assert "5 cores are free" in fault.found
     assert "10.0.0.1:6379" in fault.where
     assert error.exit_code == 2
+
+
+def test_a_recipe_for_the_cpu_takes_no_gpu() -> None:
+    nodes = [node(8, 4), node(8)]
+    for device, processes, gpus in (("auto", 4, 1), ("cpu", 2, 0)):
+        part = ModelPart.model_validate({"source": "m", "device": device})
+        there = usable(nodes, part)
+        assert count_processes(DdpStrategy(), there) == processes
+        assert share_of("auto", processes, there).gpus == gpus

@@ -7,11 +7,11 @@ import pytest
 from tunesmith.core import extras
 from tunesmith.core.errors import MachineError, RecipeError
 from tunesmith.recipe.load import load_recipe
+from tunesmith.recipe.processes import num_processes
 from tunesmith.recipe.strategy import (
     DdpStrategy,
     DeepSpeedStrategy,
     SingleStrategy,
-    num_processes,
     require_engine,
 )
 
@@ -23,7 +23,7 @@ def load(**parts: Any) -> Any:
 
 def test_one_process_is_the_default() -> None:
     assert load().strategy == SingleStrategy()
-    assert num_processes(load().strategy) == 1
+    assert num_processes(load()) == 1
 
 
 def test_a_word_stands_for_a_strategy() -> None:
@@ -35,8 +35,10 @@ def test_auto_is_a_process_for_each_gpu(
     monkeypatch: pytest.MonkeyPatch, gpus: str, processes: int
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
-    assert num_processes(DdpStrategy()) == processes
-    assert num_processes(DdpStrategy(processes=5)) == 5
+    assert num_processes(load(strategy="ddp")) == processes
+    assert num_processes(load(strategy={"type": "ddp", "processes": 5})) == 5
+    on_cpu = {"source": "tiny", "device": "cpu"}
+    assert num_processes(load(strategy="ddp", model=on_cpu)) == 2
 
 
 @pytest.mark.parametrize(
