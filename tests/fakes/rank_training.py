@@ -121,6 +121,10 @@ class Trainer:
         self.optimizer = make_optimizer(self.method.trainable, self.part, learning_rate=RATE)
         recipe = Recipe.model_construct(strategy=strategy, training=self.part)
         self.strategy = make_strategy(recipe, self.ranks)
+        if isinstance(self.strategy, Zero) and not self.strategy.settings:
+            # the engine's own is 100,000 values, below which it never cuts a weight
+            smallest = {"stage3_param_persistence_threshold": 0}
+            self.strategy.settings = {"zero_optimization": smallest}
         shares = not self.case.dropout
         self.scored = (
             LanguageModel(decoder=self.model, head=headed.last_layer)

@@ -1,23 +1,29 @@
 """Which rank's failure ended a run of several: one that fails breaks the others' connections.
 
 Each rank tells its own failure in its own events; the launcher tells that of one which was killed.
-Rank 0 waits for such a word before it tells the run folder that a connection was broken.
+Rank 0 waits for such a word before it tells the run folder that a connection was broken. A disk
+that takes no word is the likely reason that there is none.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from tunesmith.core.errors import Fault, RunError, TunesmithError, UserError
 from tunesmith.core.events import Event, EventLog, read_events
-from tunesmith.core.run_dir import RunDir
+from tunesmith.core.run_dir import RunDir, disk_error
 from tunesmith.core.stopping import INTERRUPTED, PAUSED
 
 log = logging.getLogger(__name__)
 
 BROKEN = "rank_gone"
+DIED = "rank_died"
+WORD_BYTES = 2**16  # more than what a rank tells of its failure
 WAIT_S = 6.0
 # In lower case: what gloo, NCCL and torch's store say of a peer that is gone.
 WORDS = ("gloo", "nccl", "connection", "peer", "socket", "broken pipe", "recvbytes")
@@ -40,6 +46,11 @@ def cause_of(error: BaseException, run_dir: RunDir, *, rank: int, size: int) -> 
         return error
     if rank == 0:
         known = _wait_for_word(run_dir, size)
+        if known is not None and known.code != DIED:
+            return known
+        silenced = _failure_of_disk(run_dir.ranks)
+        if silenced is not None:
+            return silenced
         if known is not None:
             return known
     fault = Fault(
@@ -83,7 +94,7 @@ def tell_death(run_dir: RunDir, rank: int, exit_code: int) -> None:
     try:
         own.path.mkdir(parents=True, exist_ok=True)
         with EventLog(own.events_jsonl) as events:
-            events.write("error", None, code="rank_died", exit_code=3, faults=[fault])
+            events.write("error", None, code=DIED, exit_code=3, faults=[fault])
     except (TunesmithError, OSError) as error:
         log.error("%s; and it could not be told: %s", fault["found"], error)
 
@@ -96,6 +107,22 @@ def _wait_for_word(run_dir: RunDir, size: int) -> TunesmithError | None:
             if event is not None:
                 return _as_error(event, rank)
         time.sleep(0.1)
+    return None
+
+
+def _failure_of_disk(folder: Path) -> TunesmithError | None:
+    """Return why a rank could not tell of its failure there, where a disk is why."""
+    probe = folder / ".probe"
+    try:
+        with probe.open("wb") as file:
+            file.write(bytes(WORD_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return disk_error(folder, error)
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
     return None
 
 
