@@ -95,6 +95,7 @@ def kill_rank_1(launcher: Sequence[str], run_dir: RunDir) -> None:
     assert "rank 1 ended by signal 9" in error["faults"][0]["found"]
 
 
+@pytest.mark.long
 def test_a_launcher_that_gives_a_second_loses_no_step_and_no_reason(
     make: Callable[..., RunDir],
 ) -> None:

@@ -118,7 +118,7 @@ def compare(make: Callable[[], Any], part: LoraMethod | FullMethod) -> None:
         pytest.param(make_llama, FullMethod(), id="full", marks=pytest.mark.long),
         pytest.param(make_quantised, LORA, id="nf4", marks=pytest.mark.long),
         pytest.param(make_phi3, LORA, id="phi3", marks=pytest.mark.long),
-        pytest.param(make_gpt2, FullMethod(), id="gpt2"),
+        pytest.param(make_gpt2, FullMethod(), id="gpt2", marks=pytest.mark.long),
     ],
 )
 @pytest.mark.filterwarnings("ignore")  # of the compiler's own

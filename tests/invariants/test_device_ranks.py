@@ -84,6 +84,7 @@ def assert_like_one_on_the_cpu(cases: Sequence[Case], folder: Path) -> None:
         assert again.losses == pytest.approx(first.losses[1:], rel=1e-6), case
 
 
+@pytest.mark.long
 def test_two_ranks_on_devices_make_the_steps_of_one_on_the_cpu(tmp_path: Path) -> None:
     assert_like_one_on_the_cpu(CASES, tmp_path)
 
