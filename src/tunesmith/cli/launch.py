@@ -19,7 +19,7 @@ from tunesmith.core.errors import Fault, RunError, TunesmithError, UserError
 from tunesmith.core.events import Event, follow_events
 from tunesmith.core.hardware import free_disk_bytes
 from tunesmith.core.rank_place import rank_place
-from tunesmith.core.run_dir import RunDir, describe_status, disk_error
+from tunesmith.core.run_dir import RunDir, describe_status, refusal_of_disk
 from tunesmith.core.run_lock import require_free
 from tunesmith.platforms.command import run_command
 from tunesmith.platforms.local import LocalProcess, StopRequest, passed_on_signals, start
@@ -158,7 +158,7 @@ def _died(run_dir: RunDir, code: int) -> RunError:
         fix = "free some space, then go on from the last checkpoint with: "
         fault = Fault(found=found, where=str(run_dir.path), fix=fix + resume_command(run_dir))
         return RunError(fault, code="no_space")
-    if code >= 0 and (refusal := _refusal_of_disk(run_dir)) is not None:
+    if code >= 0 and (refusal := refusal_of_disk(run_dir.path)) is not None:
         (fault,) = refusal.faults
         found += f": {fault.found}, and its reason could not be written"
         fix = f"{fault.fix}; then go on from the last checkpoint with: {resume_command(run_dir)}"
@@ -170,15 +170,6 @@ def _died(run_dir: RunDir, code: int) -> RunError:
     if code == -9:
         fix = "lower training.micro_batch_tokens, or free memory; " + fix
     return RunError(Fault(found=found, where=str(run_dir.log), fix=fix), code="run_died")
-
-
-def _refusal_of_disk(run_dir: RunDir) -> TunesmithError | None:
-    """Return why the disk takes no word of a run's; None where it does."""
-    try:
-        run_dir.log.open("ab").close()
-    except OSError as error:
-        return disk_error(run_dir.path, error)
-    return None
 
 
 def log_tail(path: Path) -> str:

@@ -8,22 +8,18 @@ that takes no word is the likely reason that there is none.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 
 from tunesmith.core.errors import Fault, RunError, TunesmithError, UserError
 from tunesmith.core.events import Event, EventLog, read_events
-from tunesmith.core.run_dir import RunDir, disk_error
+from tunesmith.core.run_dir import RunDir, refusal_of_disk
 from tunesmith.core.stopping import INTERRUPTED, PAUSED
 
 log = logging.getLogger(__name__)
 
 BROKEN = "rank_gone"
 DIED = "rank_died"
-WORD_BYTES = 2**16  # more than what a rank tells of its failure
 WAIT_S = 6.0
 # In lower case: what gloo, NCCL and torch's store say of a peer that is gone.
 WORDS = ("gloo", "nccl", "connection", "peer", "socket", "broken pipe", "recvbytes")
@@ -48,7 +44,7 @@ def cause_of(error: BaseException, run_dir: RunDir, *, rank: int, size: int) -> 
         known = _wait_for_word(run_dir, size)
         if known is not None and known.code != DIED:
             return known
-        silenced = _failure_of_disk(run_dir.ranks)
+        silenced = refusal_of_disk(run_dir.ranks)
         if silenced is not None:
             return silenced
         if known is not None:
@@ -107,22 +103,6 @@ def _wait_for_word(run_dir: RunDir, size: int) -> TunesmithError | None:
             if event is not None:
                 return _as_error(event, rank)
         time.sleep(0.1)
-    return None
-
-
-def _failure_of_disk(folder: Path) -> TunesmithError | None:
-    """Return why a rank could not tell of its failure there, where a disk is why."""
-    probe = folder / ".probe"
-    try:
-        with probe.open("wb") as file:
-            file.write(bytes(WORD_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        return disk_error(folder, error)
-    finally:
-        with suppress(OSError):
-            probe.unlink(missing_ok=True)
     return None
 
 

@@ -13,6 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -31,6 +32,8 @@ HEARD_WITHIN_S = 600.0
 
 # The names that `write_bytes` gives for a while: .NAME.PROCESS.tmp
 TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
+
+WORD_BYTES = 2**16  # more than what a process tells of its failure
 
 # A process cannot have written a heartbeat before it existed; clocks of the two differ by ticks.
 CLOCK_TOLERANCE_S = 2.0
@@ -273,6 +276,22 @@ def disk_error(path: Path, error: OSError) -> TunesmithError:
     found = f"no space: the disk is full, {free:,} bytes are free, writing needs more"
     fix = "free some space and resume, or use --run-dir on another disk"
     return RunError(Fault(found=found, where=str(path), fix=fix), code="no_space")
+
+
+def refusal_of_disk(folder: Path) -> TunesmithError | None:
+    """Return why a folder's disk takes no word, such as of a failure; None where it does."""
+    probe = folder / ".probe"
+    try:
+        with probe.open("wb") as file:
+            file.write(bytes(WORD_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return disk_error(folder, error)
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return None
 
 
 def _refuse_existing(run_dir: RunDir) -> None:

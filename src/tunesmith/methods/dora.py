@@ -58,7 +58,7 @@ class DoraLinear(nn.Module):
         if not self.active:
             return self.base(inputs)
         if (self.training and self.dropout) or torch.compiler.is_compiling():
-            return self._with_dropout(inputs)
+            return self._plainly(inputs)
         flat = inputs.reshape(-1, inputs.shape[-1])
         output = _DoraProduct.apply(
             flat, *factors_of(self), self.magnitude, self.norm, self.base, self.scale
@@ -66,7 +66,8 @@ class DoraLinear(nn.Module):
         assert isinstance(output, Tensor)
         return output.view(*inputs.shape[:-1], -1)
 
-    def _with_dropout(self, inputs: Tensor) -> Tensor:
+    def _plainly(self, inputs: Tensor) -> Tensor:
+        """Apply it product by product, with dropout where that is on."""
         a, b = factors_of(self)
         dropped = F.dropout(inputs, self.dropout, self.training)
         low = F.linear(dropped, a.to(inputs.dtype))

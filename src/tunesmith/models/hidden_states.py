@@ -22,7 +22,7 @@ Shapes: B rows, T positions of the padded batch, N tokens in the line, S positio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -56,12 +56,13 @@ def hidden_states(
     weight = next(decoder.parameters())
     if not packed_llama.supports(decoder):
         return _padded(decoder, tokens_BT, lengths_B, weight.device)[asked_BT.to(weight.device)]
-    ways = _ways_to_lay_out(decoder, weight)
     if as_tree and share_prefix:
-        line = line_up_tree(tokens_BT, asked_BT, lay_out=ways.tree)
+        line = line_up_tree(tokens_BT, asked_BT, lay_out=_lay_out_tree(decoder, weight))
     else:
         prefix = shared_prefix(tokens_BT, lengths_B, asked_BT) if share_prefix else 0
-        line = line_up(tokens_BT, lengths_B, asked_BT, prefix=prefix, lay_out=ways.rows)
+        line = line_up(
+            tokens_BT, lengths_B, asked_BT, prefix=prefix, lay_out=_lay_out_rows(decoder, weight)
+        )
     if weight.device.type != "cpu":
         line = line.to(weight.device)
     hidden_NC = packed_llama.run_packed(
@@ -82,24 +83,25 @@ class LayOutTree(Protocol):
     def __call__(self, tree: Tree, *, prefix: int) -> Layout: ...  # noqa: D102
 
 
-@dataclass(frozen=True)
-class _Ways:
-    rows: LayOutRows
-    tree: LayOutTree
-
-
-def _ways_to_lay_out(decoder: Any, weight: Tensor) -> _Ways:
-    """Rows for the kernels of the device where they can, else in tiles, as trees always are."""
-    config, window = decoder.config, packed_llama.window_of(decoder)
-    groups = config.num_attention_heads // config.num_key_value_heads
-    tiles = {"groups": groups, "dtype": weight.dtype, "window": window}
-    in_tiles = _Ways(
-        rows=partial(row_attention.lay_out, **tiles),
-        tree=partial(row_attention.lay_out_tree, **tiles),
-    )
+def _lay_out_rows(decoder: Any, weight: Tensor) -> LayOutRows:
+    """By the kernels of the device where they can, else in tiles."""
     if flash_attention.computes(weight, packed_llama.head_width_of(decoder)):
-        return replace(in_tiles, rows=partial(flash_attention.lay_out, window=window))
-    return in_tiles
+        return partial(flash_attention.lay_out, window=packed_llama.window_of(decoder))
+    return partial(row_attention.lay_out, **_tiles(decoder, weight))
+
+
+def _lay_out_tree(decoder: Any, weight: Tensor) -> LayOutTree:
+    return partial(row_attention.lay_out_tree, **_tiles(decoder, weight))
+
+
+def _tiles(decoder: Any, weight: Tensor) -> dict[str, Any]:
+    """What tiles depend on beside the rows."""
+    config = decoder.config
+    return {
+        "groups": config.num_attention_heads // config.num_key_value_heads,
+        "dtype": weight.dtype,
+        "window": packed_llama.window_of(decoder),
+    }
 
 
 def recompute_layers(model: nn.Module) -> bool:

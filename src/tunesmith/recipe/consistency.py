@@ -13,6 +13,7 @@ from tunesmith.recipe.strategy import (
     DeepSpeedStrategy,
     FsdpStrategy,
     SingleStrategy,
+    spreads_weights,
 )
 from tunesmith.recipe.target import RayTarget
 from tunesmith.recipe.task import PreferenceTask, has_head
@@ -89,11 +90,11 @@ def _strategy_faults(recipe: Recipe, locate: Callable[[KeyPath], str]) -> Iterat
             return
         case DeepSpeedStrategy():
             engine, lower = f"ZeRO {strategy.zero}", "set strategy.zero: 2"
-            where, spreads_weights = locate(("strategy", "zero")), strategy.zero == 3
+            where = locate(("strategy", "zero"))
             yield from _disk_faults(strategy, locate)
         case FsdpStrategy():
             engine, lower = "FSDP", "use strategy: {type: deepspeed, zero: 2} or ddp"
-            where, spreads_weights = locate(("strategy", "type")), True
+            where = locate(("strategy", "type"))
     if training.optimizer not in SPREADABLE:
         moved = (
             f", and strategy.offload: {strategy.offload} moves these" if strategy.offload else ""
@@ -112,7 +113,7 @@ def _strategy_faults(recipe: Recipe, locate: Callable[[KeyPath], str]) -> Iterat
             where=locate(("strategy", "type")),
             fix="use strategy: ddp, or method: lora",
         )
-    if spreads_weights:
+    if spreads_weights(strategy):
         yield from _spread_faults(recipe, engine, where, lower)
 
 
